@@ -1,0 +1,39 @@
+//! Copies of requests, where a policy needs a second one.
+
+/// Makes a copy of a request, where that is possible.
+///
+/// A clone of a real request costs more than the whole stack around it, so policies call this as
+/// rarely as they can: a retry not for the last attempt it will make, a fallback only when a backup
+/// service may need the request.
+///
+/// Implemented for [`Cloned`], the default, and for closures `Fn(&Req) -> Option<Req>`, so that
+/// `reqwest::Request::try_clone` fits as it is.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not copy requests of type `{Req}`",
+    note = "give the policy a `.clone_with(|request: &{Req}| ..)` that returns `Option<{Req}>`"
+)]
+pub trait CloneRequest<Req> {
+    /// A copy to send again, or `None` if there can be none (a streaming body, say).
+    fn clone_request(&self, request: &Req) -> Option<Req>;
+}
+
+impl<F, Req> CloneRequest<Req> for F
+where
+    F: Fn(&Req) -> Option<Req>,
+{
+    #[inline]
+    fn clone_request(&self, request: &Req) -> Option<Req> {
+        self(request)
+    }
+}
+
+/// Copies requests with their `Clone`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cloned;
+
+impl<Req: Clone> CloneRequest<Req> for Cloned {
+    #[inline]
+    fn clone_request(&self, request: &Req) -> Option<Req> {
+        Some(request.clone())
+    }
+}

@@ -1,0 +1,20 @@
+//! Atomics and locks: the standard library's, or loom's when the models are built with
+//! `--cfg buttress_loom` (a name of our own, because `--cfg loom` would also switch tokio over).
+
+#[cfg(not(buttress_loom))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering, fence},
+};
+
+#[cfg(buttress_loom)]
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering, fence},
+};
+
+/// Locks, whatever happened to the last holder: nothing behind our locks is left half-written by
+/// a panic, and a poisoned policy would refuse for ever (law 12).
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
