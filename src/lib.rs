@@ -12,8 +12,8 @@ pub mod breaker;
 pub mod error;
 pub mod verdict;
 
-pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
 pub use backoff::{Backoff, Jitter};
+pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
