@@ -74,7 +74,7 @@ impl RetryBudget {
         let name = cell::name(name.into());
         config.validate().map_err(|error| error.named(name))?;
         let bucket = config.bucket();
-        let word = AtomicU64::new(bucket.full());
+        let word = AtomicU64::new(bucket.full(now_ms()));
         let cell = BudgetCell { word, bucket, costs: config.costs(), name, config };
         Ok(RetryBudget { cell: cell::forever(cell) })
     }

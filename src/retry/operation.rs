@@ -5,7 +5,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::handle::RetryCell;
+use super::{RetryBudget, handle::RetryCell};
 use crate::{
     backoff::Backoff,
     clock::Tick,
@@ -43,13 +43,24 @@ pub(super) enum Next {
     Retry(Duration),
 }
 
-/// Why no attempt follows although the verdict asks for one. The number is its row in telemetry.
+/// Why no attempt follows although the verdict asks for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    Exhausted = RETRY_EXHAUSTED as isize,
-    BudgetDenied = RETRY_BUDGET_DENIED as isize,
-    Uncloneable = RETRY_UNCLONEABLE as isize,
-    OutOfTime = RETRY_OUT_OF_TIME as isize,
+    Exhausted,
+    BudgetDenied,
+    Uncloneable,
+    OutOfTime,
+}
+
+impl Stop {
+    const fn row(self) -> usize {
+        match self {
+            Stop::Exhausted => RETRY_EXHAUSTED,
+            Stop::BudgetDenied => RETRY_BUDGET_DENIED,
+            Stop::Uncloneable => RETRY_UNCLONEABLE,
+            Stop::OutOfTime => RETRY_OUT_OF_TIME,
+        }
+    }
 }
 
 impl Operation {
@@ -82,7 +93,7 @@ impl Operation {
     pub(super) fn may_repeat(&self) -> Result<(), Stop> {
         if self.attempt >= self.cell.config.max_attempts {
             Err(Stop::Exhausted)
-        } else if self.cell.budget.is_none_or(|budget| budget.pays_for_any()) {
+        } else if self.cell.budget.is_none_or(RetryBudget::pays_for_any) {
             Ok(())
         } else {
             Err(Stop::BudgetDenied)
@@ -177,7 +188,7 @@ impl Operation {
     }
 
     fn stop(&self, stop: Stop) {
-        self.cell.count(stop as usize);
+        self.cell.count(stop.row());
         self.finish();
     }
 
@@ -196,4 +207,80 @@ fn next_backoff(backoff: &Backoff, attempt: u32, last: Option<Duration>) -> Dura
 /// be over and the task not told.
 pub(super) fn sleep(delay: Duration) -> Unconstrained<Sleep> {
     unconstrained(tokio::time::sleep(delay))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        breaker::OpenReason,
+        error::{BoxError, Error, PolicyError},
+        retry::Retry,
+        verdict::{Classify, classify_fn},
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn retry() -> Retry {
+        let budget = RetryBudget::builder("b").refill_per_second(0.0).build().unwrap();
+        Retry::builder("r").budget(budget).build().unwrap()
+    }
+
+    /// Attempts made, tokens spent, and the error in the end.
+    async fn run<E, C>(retry: Retry, classifier: C, raise: impl Fn() -> E) -> (u32, f64, E)
+    where
+        E: StackError + std::fmt::Debug,
+        C: Classify<(), E>,
+    {
+        let mut attempts = 0;
+        let outcome = retry.call_with(&classifier, |attempt| {
+            attempts = attempt;
+            std::future::ready(Err(raise()))
+        });
+        let error = outcome.await.unwrap_err();
+        (attempts, 20.0 - retry.budget().unwrap().tokens(), error)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_within_is_not_retried_whatever_the_classifier() {
+        let refusal = PolicyError::circuit_open("inner", OpenReason::Forced, Some(MS));
+        let natural = classify_fn(|outcome: Result<&(), &Error<&str>>| match outcome {
+            Ok(()) => Verdict::Success,
+            Err(_) => Verdict::Transient,
+        });
+        let (attempts, spent, error) = run(retry(), natural, || Error::Policy(refusal)).await;
+        assert_eq!((attempts, spent, error), (1, 0.0, Error::Policy(refusal)));
+
+        let natural = classify_fn(|_: Result<&(), &BoxError>| Verdict::Transient);
+        let boxed = || -> BoxError { Box::new(Error::<std::io::Error>::Policy(refusal)) };
+        assert_eq!(run(retry(), natural, boxed).await.0, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_within_is_retried_at_its_own_price() {
+        let timed_out = PolicyError::timed_out("inner", MS);
+        let permanent = classify_fn(|_: Result<&(), &Error<&str>>| Verdict::Permanent);
+        let (attempts, spent, error) = run(retry(), permanent, || Error::Policy(timed_out)).await;
+        assert_eq!((attempts, spent, error), (3, 4.0, Error::Policy(timed_out)));
+    }
+
+    #[test]
+    fn an_operation_waits_for_nothing_that_it_cannot_have() {
+        let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
+        for stop in [Stop::Uncloneable, Stop::BudgetDenied] {
+            let next = retry().begin().after(Verdict::Transient, &failure, Err(stop));
+            assert_eq!(next, Next::Return);
+        }
+        let next = retry().begin().after(Verdict::Transient, &failure, Ok(()));
+        assert!(matches!(next, Next::Retry(delay) if delay <= 50 * MS), "{next:?}");
+    }
+
+    #[test]
+    fn a_hint_of_forever_is_no_overflow() {
+        let retry = Retry::builder("r").max_retry_after(Duration::MAX).build().unwrap();
+        let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
+        let forever = Verdict::Throttled { retry_after: Some(Duration::MAX) };
+        let next = retry.begin().after(forever, &failure, Ok(()));
+        assert_eq!(next, Next::Retry(Duration::MAX));
+    }
 }
