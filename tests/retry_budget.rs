@@ -112,7 +112,7 @@ fn law_07_threads_never_spend_a_token_twice() {
             let mut withdrawn = 0;
             for round in 0..ROUNDS {
                 budget.deposit();
-                if (round ^ seed) % 3 == 0 && budget.try_withdraw(FailureKind::Failed) {
+                if (round ^ seed).is_multiple_of(3) && budget.try_withdraw(FailureKind::Failed) {
                     withdrawn += 1;
                 }
             }
