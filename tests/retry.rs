@@ -28,6 +28,8 @@ type Outcome = Result<u32, Error<&'static str>>;
 struct Script {
     shared: Arc<Shared>,
     ready: bool,
+    /// Its readiness failed, so nobody may use it any more.
+    dead: bool,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +47,7 @@ impl Script {
     fn new(answers: impl IntoIterator<Item = Outcome>) -> Self {
         let shared = Shared { instances: AtomicUsize::new(1), ..Shared::default() };
         *shared.answers.lock().unwrap() = answers.into_iter().collect();
-        Script { shared: Arc::new(shared), ready: false }
+        Script { shared: Arc::new(shared), ready: false, dead: false }
     }
 
     fn failing() -> Self {
@@ -56,7 +58,7 @@ impl Script {
 impl Clone for Script {
     fn clone(&self) -> Self {
         self.shared.instances.fetch_add(1, Ordering::Relaxed);
-        Script { shared: self.shared.clone(), ready: false }
+        Script { shared: self.shared.clone(), ready: false, dead: false }
     }
 }
 
@@ -85,7 +87,9 @@ impl<R: ToString> Service<R> for Script {
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let readiness = self.shared.readiness.lock().unwrap().pop_front().unwrap_or(Ok(()));
+        assert!(!self.dead, "polled after its readiness failed");
         self.ready = readiness.is_ok();
+        self.dead = readiness.is_err();
         Poll::Ready(readiness)
     }
 
@@ -492,23 +496,13 @@ async fn decorrelated_jitter_goes_by_the_delay_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_burns_the_cooperative_budget_does_not_starve_the_delay() {
-    let attempts = Arc::new(AtomicU32::new(0));
-    let counted = attempts.clone();
-    let service = service_fn(move |(): ()| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        async {
-            while tokio::task::coop::has_budget_remaining() {
-                tokio::task::coop::consume_budget().await;
-            }
-            Err::<(), _>(Error::Service("no"))
-        }
-    });
-    let retry = retry().backoff(100 * MS).build().unwrap();
+async fn law_07_the_handle_does_not_wait_for_a_token_that_is_not_there() {
+    let budget = one_token();
+    assert!(budget.try_withdraw(FailureKind::Failed));
+    let retry = retry().budget(budget).build().unwrap();
     let started = Instant::now();
-    assert!(retry.layer().layer(service).oneshot(()).await.is_err());
-    assert_eq!(attempts.load(Ordering::Relaxed), 3);
-    assert!(started.elapsed() <= 400 * MS);
+    let failed: Outcome = retry.call(|_| ready(Err(Error::Service("no")))).await;
+    assert_eq!((failed, started.elapsed()), (Err(Error::Service("no")), Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
