@@ -10,6 +10,7 @@ mod telemetry;
 pub mod backoff;
 pub mod breaker;
 pub mod error;
+pub mod retry;
 pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
@@ -18,6 +19,7 @@ pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
 pub use request::{CloneRequest, Cloned};
+pub use retry::{Retry, RetryBudget, RetryConfig};
 pub use verdict::{
     Classify, ClassifyResponse, Errors, FailureKind, Verdict, VerdictKind, classify_fn,
     classify_response,
