@@ -3,6 +3,7 @@
 
 mod cell;
 mod clock;
+mod ready_call;
 mod request;
 mod sync;
 mod telemetry;
@@ -10,13 +11,16 @@ mod telemetry;
 pub mod backoff;
 pub mod breaker;
 pub mod error;
+pub mod timeout;
 pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
+pub use ready_call::ReadyCall;
 pub use request::{CloneRequest, Cloned};
+pub use timeout::{Timeout, TimeoutLayer};
 pub use verdict::{
     Classify, ClassifyResponse, Errors, FailureKind, Verdict, VerdictKind, classify_fn,
     classify_response,
