@@ -11,6 +11,7 @@ mod telemetry;
 pub mod backoff;
 pub mod breaker;
 pub mod error;
+pub mod fallback;
 pub mod timeout;
 pub mod verdict;
 
@@ -18,6 +19,7 @@ pub use backoff::{Backoff, Jitter};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
+pub use fallback::{Fallback, FallbackLayer};
 pub use ready_call::ReadyCall;
 pub use request::{CloneRequest, Cloned};
 pub use timeout::{Timeout, TimeoutLayer};

@@ -137,6 +137,9 @@ impl From<Duration> for Timeout {
 
 impl fmt::Debug for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeout").field("name", &self.name()).field("after", &self.after).finish()
+        f.debug_struct("Timeout")
+            .field("name", &self.name())
+            .field("after", &self.after)
+            .finish_non_exhaustive()
     }
 }
