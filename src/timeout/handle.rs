@@ -113,7 +113,7 @@ impl Timeout {
     /// # Panics
     ///
     /// If the operation has to wait outside of a tokio runtime with its timer enabled.
-    pub async fn call<F, Fut, T, E>(&self, operation: F) -> Result<T, E>
+    pub async fn call<F, Fut, T, E>(self, operation: F) -> Result<T, E>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
