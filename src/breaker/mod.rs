@@ -116,18 +116,19 @@
 //!
 //! # Laws
 //!
-//! What this module keeps, whatever happens (the numbers are those in the names of its tests):
+//! What this module keeps, whatever happens (numbers as in the names of its tests):
 //!
-//! 1. Readiness: the wrapped service is called only on the instance that was ready. An open circuit
-//!    is ready at once and refuses in `call`; a refusal never comes out of `poll_ready`.
-//! 2. Nothing the wrapped service gave out is held while a caller waits for the circuit.
-//! 3. Dropped anywhere, a call gives its probe back.
-//! 4. The result of a call that was admitted in an earlier life of the breaker changes nothing.
-//! 5. No state lasts for ever: hung probes are overdue at a deadline, reservations lapse, and what
-//!    time alone changes is in effect whether or not anybody has looked.
-//! 6. Good news never trips, and shares are not rounded.
-//! 10. Time is tokio's: `start_paused` tests of your own code work.
-//! 12. Callbacks run outside of every lock, and one that panics wedges nothing.
+//! - **Readiness (1)**: the wrapped service is called only on the instance that was ready. An open
+//!   circuit is ready at once and refuses in `call`; a refusal never comes out of `poll_ready`.
+//! - **Reservations (2)**: a caller that waits for the circuit holds nothing of the wrapped service.
+//! - **Cancel safety (3)**: dropped anywhere, a call gives its probe back.
+//! - **Generations (4)**: the result of a call admitted in an earlier life of the breaker changes
+//!   nothing.
+//! - **Liveness (5)**: no state lasts for ever. Hung probes are overdue at a deadline, reservations
+//!   lapse, and what time alone changes is in effect whether or not anybody has looked.
+//! - **Good news never trips (6)**, and shares are not rounded.
+//! - **Time is tokio's (10)**, so `start_paused` tests of your own code work.
+//! - **Callbacks (12)** run outside of every lock, and one that panics wedges nothing.
 //!
 //! [`snapshot`]: CircuitBreaker::snapshot
 
