@@ -12,6 +12,7 @@ pub mod breaker;
 pub mod error;
 pub mod verdict;
 
+pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
 pub use backoff::{Backoff, Jitter};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,

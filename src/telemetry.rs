@@ -11,8 +11,10 @@ use std::time::Duration;
 
 #[cfg(feature = "metrics")]
 use crate::clock::Tick;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+use crate::breaker::State;
 use crate::{
-    breaker::{OpenReason, State},
+    breaker::Transition,
     error::PolicyError,
     verdict::VerdictKind,
 };
@@ -190,64 +192,46 @@ impl Meter {
 
     /// The share of failures in a breaker's window.
     #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
-    pub(crate) fn failure_ratio(&self, failures: u32, calls: u32) {
+    ///
+    /// Takes the failures and calls from a function, because adding them up is work that only
+    /// somebody who listens is worth (law 11).
+    pub(crate) fn failure_ratio(&self, counts: impl FnOnce() -> (u32, u32)) {
         #[cfg(feature = "metrics")]
         if let Some(handles) = self.handles() {
+            let (failures, calls) = counts();
             handles.failure_ratio.set(f64::from(failures) / f64::from(calls.max(1)));
         }
         #[cfg(not(feature = "metrics"))]
-        let _ = (failures, calls);
+        let _ = counts;
     }
 
     /// A breaker changed its state.
     #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(clippy::unused_self))]
-    pub(crate) fn transition(
-        &self,
-        from: State,
-        to: State,
-        generation: u64,
-        why: Option<OpenReason>,
-        note: &str,
-    ) {
+    pub(crate) fn transition(&self, transition: &Transition) {
         #[cfg(feature = "metrics")]
         if self.handles().is_some() {
-            let (name, from, to) = (self.name, from.as_str(), to.as_str());
+            let (name, from, to) = (self.name, transition.from.as_str(), transition.to.as_str());
             metrics::counter!("buttress_breaker_transitions_total", "name" => name, "from" => from, "to" => to)
                 .increment(1);
             for state in State::ALL {
-                let hot = if state.as_str() == to { 1.0 } else { 0.0 };
+                let hot = if state == transition.to { 1.0 } else { 0.0 };
                 metrics::gauge!("buttress_breaker_state", "name" => name, "state" => state.as_str())
                     .set(hot);
             }
         }
         #[cfg(feature = "tracing")]
         {
-            let why = why.map(tracing::field::display);
-            let (name, from, to) = (self.name, from.as_str(), to.as_str());
-            if matches!(to, "open" | "forced_open") {
-                tracing::warn!(
-                    name,
-                    from,
-                    to,
-                    generation,
-                    reason = why,
-                    note,
-                    "breaker transition"
-                );
+            let reason = transition.reason.map(tracing::field::display);
+            let (name, from, to) = (self.name, transition.from.as_str(), transition.to.as_str());
+            let (generation, note) = (transition.generation, transition.note.as_deref());
+            if matches!(transition.to, State::Open | State::ForcedOpen) {
+                tracing::warn!(name, from, to, generation, reason, note, "breaker transition");
             } else {
-                tracing::info!(
-                    name,
-                    from,
-                    to,
-                    generation,
-                    reason = why,
-                    note,
-                    "breaker transition"
-                );
+                tracing::info!(name, from, to, generation, reason, note, "breaker transition");
             }
         }
-        #[cfg(not(all(feature = "metrics", feature = "tracing")))]
-        let _ = (from, to, generation, why, note);
+        #[cfg(not(any(feature = "metrics", feature = "tracing")))]
+        let _ = transition;
     }
 
     /// A policy refused a call or gave it up.
@@ -397,4 +381,10 @@ pub(crate) fn many_policies(count: usize) {
     );
     #[cfg(not(feature = "tracing"))]
     let _ = count;
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").field("policy", &self.policy).finish_non_exhaustive()
+    }
 }

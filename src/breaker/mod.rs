@@ -1,5 +1,35 @@
 //! placeholder
+mod attempt;
+mod builder;
+mod cell;
+mod config;
+mod deadline;
+mod evidence;
+mod future;
+mod gate;
+mod handle;
+mod layer;
+mod ledger;
 mod reason;
+mod recent;
+mod service;
+mod snapshot;
 mod state;
+mod streak;
+mod subscription;
+mod transition;
+mod wait;
+mod window;
+
+pub use attempt::Permit;
+pub use builder::CircuitBreakerBuilder;
+pub use config::{Abandoned, CircuitBreakerConfig, SlowCalls, WhenOpen, Window};
+pub use future::CircuitBreakerFuture;
+pub use handle::CircuitBreaker;
+pub use layer::CircuitBreakerLayer;
 pub use reason::OpenReason;
+pub use service::CircuitBreakerService;
+pub use snapshot::{Probes, Snapshot};
 pub use state::State;
+pub use subscription::Subscription;
+pub use transition::Transition;

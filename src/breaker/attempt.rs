@@ -1,0 +1,107 @@
+use std::mem;
+
+use super::{
+    Abandoned,
+    cell::{BreakerCell, Ticket},
+};
+use crate::{
+    clock::Tick,
+    error::PolicyError,
+    verdict::{FailureKind, Verdict},
+};
+
+/// A call that a breaker has let pass and that has no outcome yet.
+///
+/// Dropped without one, it gives its probe back, and is a failure if it panicked or if the breaker
+/// was told to count calls that are given up.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) cell: &'static BreakerCell,
+    ticket: Ticket,
+    /// [`Tick::NEVER`] where nobody needs to know.
+    started: Tick,
+    /// Set while the user's code runs: still set when dropped, it means that code panicked.
+    /// `thread::panicking()` would not do: it is also true when an innocent call is dropped by the
+    /// unwinding of something else.
+    running: bool,
+}
+
+impl Attempt {
+    #[inline]
+    pub(super) fn admit(cell: &'static BreakerCell) -> Result<Attempt, PolicyError> {
+        cell.admit().map(|ticket| Attempt::with(cell, ticket))
+    }
+
+    #[inline]
+    pub(super) fn with(cell: &'static BreakerCell, ticket: Ticket) -> Attempt {
+        let started = if cell.timed { Tick::now() } else { Tick::NEVER };
+        Attempt { cell, ticket, started, running: false }
+    }
+
+    /// Runs a piece of the call. If it panics, that is the outcome.
+    #[inline]
+    pub(super) fn run<T>(&mut self, code: impl FnOnce() -> T) -> T {
+        self.running = true;
+        let value = code();
+        self.running = false;
+        value
+    }
+
+    /// The outcome. `kind` is asked for only if it is a failure.
+    #[inline]
+    pub(super) fn finish(self, verdict: Verdict, kind: impl FnOnce() -> FailureKind) {
+        let (cell, ticket, started) = (self.cell, self.ticket, self.started);
+        mem::forget(self);
+        match verdict {
+            Verdict::Success | Verdict::Permanent => cell.good(ticket, started),
+            Verdict::Transient | Verdict::Throttled { .. } => cell.bad(ticket, started, kind()),
+            Verdict::Refused { .. } | Verdict::Ignored => cell.neutral(ticket),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let config = &self.cell.config;
+        let given_up_late = || {
+            let waited = || Tick::now().since(self.started);
+            config.abandoned_after.is_some_and(|after| waited() >= after)
+        };
+        if self.running {
+            self.cell.bad(self.ticket, self.started, FailureKind::Panicked);
+        } else if config.abandoned == Abandoned::Failure || given_up_late() {
+            self.cell.bad(self.ticket, self.started, FailureKind::Abandoned);
+        } else {
+            self.cell.neutral(self.ticket);
+        }
+    }
+}
+
+/// Leave to make one call, for code without tower; made by
+/// [`CircuitBreaker::try_acquire`](super::CircuitBreaker::try_acquire) and
+/// [`CircuitBreaker::permitted`](super::CircuitBreaker::permitted).
+///
+/// Tell it what came of the call with [`record`](Permit::record). Dropped without that, the call
+/// counts as given up: by default that says nothing about the service, and a probe is given back
+/// for somebody else.
+///
+/// A result recorded after the breaker has changed its state is dropped: it belongs to an older
+/// life of the breaker.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped without a verdict counts as a call given up"]
+pub struct Permit {
+    attempt: Attempt,
+}
+
+impl Permit {
+    pub(super) const fn new(attempt: Attempt) -> Permit {
+        Permit { attempt }
+    }
+
+    /// Says what came of the call.
+    pub fn record(self, verdict: Verdict) {
+        let throttled = matches!(verdict, Verdict::Throttled { .. });
+        let kind = if throttled { FailureKind::Throttled } else { FailureKind::Failed };
+        self.attempt.finish(verdict, || kind);
+    }
+}

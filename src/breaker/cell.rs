@@ -1,0 +1,473 @@
+//! One breaker's state, shared by every handle, layer and service made from it.
+//!
+//! Admission and recording take no lock in any state: they are loads, and compare-and-swaps on the
+//! gate and the windows. Transitions are made one at a time under the ledger's lock, and published
+//! by a single compare-and-swap on the gate after everything they imply has been written, so that
+//! whoever sees the new gate sees that too.
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::{
+    CircuitBreakerConfig, OpenReason, State, Window,
+    deadline::Deadline,
+    evidence,
+    gate::{Decision, Gate, Probe, least_reaching},
+    ledger::Ledger,
+    recent::RecentFailures,
+    streak::Streak,
+    subscription::Subscribers,
+    window::{CountWindow, Counts, Limit, SlidingWindow, TimeWindow},
+};
+use crate::{
+    clock::{Tick, nanos},
+    error::PolicyError,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+    telemetry::{self, Meter},
+    verdict::FailureKind,
+};
+
+#[derive(Debug)]
+pub(super) struct BreakerCell {
+    pub(super) gate: AtomicU64,
+    failures: SlidingWindow,
+    slow: Option<SlowWindow>,
+    streak: Streak,
+    /// Whether recording a success needs nothing but the failure window.
+    plain: bool,
+    /// Whether an attempt must know when it started.
+    pub(super) timed: bool,
+    /// How many of the probes must succeed to close.
+    needed: u32,
+    /// When an open or forced state is over.
+    pub(super) until: AtomicU64,
+    /// When outstanding probes are overdue.
+    pub(super) deadline: Deadline,
+    /// When the last reservation of a probe runs out.
+    pub(super) lease: AtomicU64,
+    /// How long the circuit will be open when it opens next: drawn beforehand, so that what a
+    /// missed deadline leads to is known to every reader and not only to the one that acts on it.
+    pub(super) next_open_for: AtomicU64,
+    /// Why it is open, packed.
+    pub(super) evidence: AtomicU64,
+    pub(super) config: CircuitBreakerConfig,
+    pub(super) name: &'static str,
+    pub(super) meter: Meter,
+    pub(super) recent: RecentFailures,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) subscribers: Subscribers,
+    /// One waiter at a time watches for a free probe; the others queue here, in order.
+    pub(super) turnstile: Semaphore,
+    /// Told of every transition and of every probe given back.
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug)]
+struct SlowWindow {
+    threshold: u64,
+    window: SlidingWindow,
+}
+
+/// Leave to make one call, and in which life of the breaker it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) generation: u32,
+    pub(super) kind: TicketKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TicketKind {
+    /// An ordinary call.
+    Counted,
+    /// One of the probes of a half-open phase.
+    Probe,
+    /// Let pass by a shadow breaker that would have refused it.
+    Uncounted,
+}
+
+/// What a call would meet now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// The gate as stored.
+    pub(super) gate: Gate,
+    /// The state in effect, time considered.
+    pub(super) state: State,
+    /// When an open or forced state ends; when probes are overdue.
+    pub(super) until: Tick,
+    /// Whether the stored state is out of date.
+    pub(super) due: bool,
+}
+
+impl BreakerCell {
+    pub(super) fn new(name: &'static str, config: CircuitBreakerConfig) -> Self {
+        let now = Tick::now();
+        let window = |ratio: f64| {
+            let limit = Limit { ratio, min_calls: config.min_calls };
+            match config.window {
+                Window::Calls(size) => SlidingWindow::Calls(CountWindow::new(size, limit, 0)),
+                Window::Time(length) => {
+                    SlidingWindow::Time(TimeWindow::new(length, limit, 0, now))
+                }
+            }
+        };
+        let failures = window(config.failure_ratio);
+        let slow = config.slow_calls.map(|slow| SlowWindow {
+            threshold: nanos(slow.threshold),
+            window: window(slow.ratio),
+        });
+        let ledger = Ledger::new(now);
+        let next_open_for = nanos(ledger.next_open_for(&config));
+        BreakerCell {
+            gate: AtomicU64::new(Gate::new(State::Closed, 0).bits()),
+            plain: slow.is_none()
+                && config.consecutive_failures.is_none()
+                && !failures.needs_clock(),
+            timed: slow.is_some() || config.abandoned_after.is_some(),
+            failures,
+            slow,
+            streak: Streak::new(config.consecutive_failures),
+            needed: least_reaching(config.success_ratio, config.probes),
+            until: AtomicU64::new(0),
+            deadline: Deadline::new(now),
+            lease: AtomicU64::new(0),
+            next_open_for: AtomicU64::new(next_open_for),
+            evidence: AtomicU64::new(0),
+            config,
+            name,
+            meter: Meter::new("circuit_breaker", name, telemetry::BREAKER),
+            recent: RecentFailures::new(),
+            ledger: Mutex::new(ledger),
+            subscribers: Subscribers::new(),
+            turnstile: Semaphore::const_new(1),
+            changed: Notify::const_new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn gate(&self) -> Gate {
+        Gate::from_bits(self.gate.load(Ordering::Acquire))
+    }
+
+    /// What a call would meet at `now`. A pure read.
+    pub(super) fn look(&self, now: Tick) -> Look {
+        loop {
+            let gate = self.gate();
+            let stored = gate.state();
+            let in_effect = |state, until| Look { gate, state, until, due: state != stored };
+            match stored {
+                State::Closed => return in_effect(State::Closed, Tick::NEVER),
+                State::Open | State::ForcedOpen | State::ForcedClosed => {
+                    let until = Tick::from_bits(self.until.load(Ordering::Acquire));
+                    let then = match stored {
+                        State::ForcedClosed => State::Closed,
+                        _ => State::HalfOpen,
+                    };
+                    let over = now >= until && until != Tick::NEVER;
+                    return in_effect(if over { then } else { stored }, until);
+                }
+                State::HalfOpen => {
+                    // A deadline of another generation: the gate has moved on meanwhile.
+                    let Some(deadline) = self.deadline.of(gate.generation()) else { continue };
+                    if gate.outstanding() == 0 || now < deadline {
+                        return in_effect(State::HalfOpen, deadline);
+                    }
+                    let until = deadline.after(self.next_open_for());
+                    let state = if now < until { State::Open } else { State::HalfOpen };
+                    return Look { gate, state, until, due: true };
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_open_for(&self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.next_open_for.load(Ordering::Acquire))
+    }
+
+    // ---- Admission ---------------------------------------------------------------------------
+
+    /// Leave to make a call, or the reason why not. One load while the circuit is closed.
+    #[inline]
+    pub(super) fn admit(&self) -> Result<Ticket, PolicyError> {
+        let gate = self.gate();
+        if gate.is_closed() {
+            return Ok(Ticket { generation: gate.generation(), kind: TicketKind::Counted });
+        }
+        self.admit_while_not_closed()
+    }
+
+    #[inline(never)]
+    fn admit_while_not_closed(&self) -> Result<Ticket, PolicyError> {
+        let now = Tick::now();
+        loop {
+            let look = self.look(now);
+            if look.due {
+                self.settle(now);
+                continue;
+            }
+            let generation = look.gate.generation();
+            match look.state {
+                State::Closed | State::ForcedClosed => {
+                    return Ok(Ticket { generation, kind: TicketKind::Counted });
+                }
+                State::Open | State::ForcedOpen => return self.refuse(look, now),
+                State::HalfOpen => match look.gate.start_probe(self.config.probes) {
+                    Some(next) => {
+                        if self.begin_probe(look.gate, next, now) {
+                            return Ok(Ticket { generation, kind: TicketKind::Probe });
+                        }
+                    }
+                    None if self.reclaim_reservations(look.gate, now) => {}
+                    None => return self.refuse(look, now),
+                },
+            }
+        }
+    }
+
+    /// Moves the gate to one more outstanding probe. Probes are overdue from the moment the first
+    /// of those under way has been out for the configured time: where none is, the clock restarts.
+    pub(super) fn begin_probe(&self, gate: Gate, next: Gate, now: Tick) -> bool {
+        if gate.outstanding() == 0 {
+            self.deadline.extend(gate.generation(), now.after(self.config.half_open_for));
+        }
+        self.swap(gate, next)
+    }
+
+    /// Takes back reservations nobody has used within their lease. True if something changed.
+    pub(super) fn reclaim_reservations(&self, gate: Gate, now: Tick) -> bool {
+        gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire) && {
+            self.swap(gate, gate.reclaim_reserved());
+            true
+        }
+    }
+
+    pub(super) fn swap(&self, from: Gate, to: Gate) -> bool {
+        self.gate
+            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn refuse(&self, look: Look, now: Tick) -> Result<Ticket, PolicyError> {
+        if self.config.shadow {
+            self.meter.count(telemetry::BREAKER_SHADOW);
+            let generation = look.gate.generation();
+            return Ok(Ticket { generation, kind: TicketKind::Uncounted });
+        }
+        Err(self.refusal(look, now))
+    }
+
+    fn refusal(&self, look: Look, now: Tick) -> PolicyError {
+        let why = self.open_reason();
+        let error = if look.state == State::HalfOpen {
+            self.meter.count(telemetry::BREAKER_PROBES_TAKEN);
+            PolicyError::probes_taken(self.name, why)
+        } else {
+            self.meter.count(telemetry::BREAKER_OPEN);
+            let wait = (look.until != Tick::NEVER).then(|| look.until.since(now));
+            PolicyError::circuit_open(self.name, why, wait)
+        };
+        self.meter.raised(&error);
+        error
+    }
+
+    /// The error for a call whose service was told to go ahead without being ready, because the
+    /// circuit was open then. It may have closed since; the call cannot be made all the same.
+    #[cold]
+    pub(super) fn refuse_unready(&self) -> PolicyError {
+        let now = Tick::now();
+        let look = self.look(now);
+        let open = matches!(look.state, State::Open | State::ForcedOpen);
+        self.refusal(if open { look } else { Look { state: State::Open, until: now, ..look } }, now)
+    }
+
+    /// Whether a call would be refused now, without asking for anything.
+    #[inline]
+    pub(super) fn would_refuse(&self) -> bool {
+        !self.gate().is_closed() && self.would_refuse_while_not_closed()
+    }
+
+    #[inline(never)]
+    fn would_refuse_while_not_closed(&self) -> bool {
+        !self.config.shadow && self.free_at(Tick::now()).is_some()
+    }
+
+    /// `None` if a call may pass at `now`, else when it is worth looking again if nothing changes
+    /// before that.
+    pub(super) fn free_at(&self, now: Tick) -> Option<Tick> {
+        let look = self.look(now);
+        match look.state {
+            State::Closed | State::ForcedClosed => None,
+            State::Open | State::ForcedOpen => Some(look.until),
+            // A half-open phase that is only due has all its probes free.
+            State::HalfOpen if look.due || look.gate.has_free_probe(self.config.probes) => None,
+            State::HalfOpen => {
+                let lease = Tick::from_bits(self.lease.load(Ordering::Acquire));
+                let reserved = look.gate.reserved() > 0;
+                let overdue = if look.gate.outstanding() > 0 { look.until } else { Tick::NEVER };
+                match reserved {
+                    true if now >= lease => None,
+                    true => Some(lease.min(overdue)),
+                    false => Some(overdue),
+                }
+            }
+        }
+    }
+
+    pub(super) fn open_reason(&self) -> OpenReason {
+        evidence::unpack(self.evidence.load(Ordering::Acquire), &self.config)
+    }
+
+    // ---- Recording ---------------------------------------------------------------------------
+
+    /// The service answered. One load while the window is clean.
+    #[inline]
+    pub(super) fn good(&self, ticket: Ticket, started: Tick) {
+        if self.plain && ticket.kind == TicketKind::Counted {
+            self.failures.good(ticket.generation, Tick::NEVER);
+        } else {
+            self.good_in_full(ticket, started);
+        }
+    }
+
+    #[inline(never)]
+    fn good_in_full(&self, ticket: Ticket, started: Tick) {
+        let now = self.now_if_needed();
+        let slow = self.is_slow(started, now);
+        match ticket.kind {
+            TicketKind::Uncounted => {}
+            TicketKind::Probe if slow => self.finish_probe(ticket, Probe::Failed, FailureKind::Slow),
+            TicketKind::Probe => self.finish_probe(ticket, Probe::Succeeded, FailureKind::Failed),
+            TicketKind::Counted => {
+                self.streak.success(ticket.generation);
+                self.failures.good(ticket.generation, now);
+                if let Some(why) = self.record_duration(ticket.generation, slow, now) {
+                    self.trip(ticket.generation, why);
+                }
+            }
+        }
+    }
+
+    /// The call failed.
+    #[cold]
+    pub(super) fn bad(&self, ticket: Ticket, started: Tick, kind: FailureKind) {
+        let generation = ticket.generation;
+        match ticket.kind {
+            TicketKind::Uncounted => {}
+            TicketKind::Probe => self.finish_probe(ticket, Probe::Failed, kind),
+            TicketKind::Counted if self.gate().generation() != generation => {}
+            TicketKind::Counted => {
+                let now = self.now_if_needed();
+                let slow = self.is_slow(started, now);
+                self.recent.remember(generation, kind);
+                let failed = self.failures.bad(generation, now).map(|counts| {
+                    evidence::failure_ratio(counts.bad, counts.calls, &self.config)
+                });
+                // Being told to slow down is no sign of being down: it neither advances the
+                // streak nor ends it.
+                let in_a_row = if kind == FailureKind::Throttled {
+                    None
+                } else {
+                    let failures = self.streak.failure(generation);
+                    failures.map(|failures| OpenReason::ConsecutiveFailures { failures })
+                };
+                let was_slow = self.record_duration(generation, slow, now);
+                self.meter.failure_ratio(|| {
+                    let counts = self.failures.counts(generation, now);
+                    (counts.bad, counts.calls)
+                });
+                if let Some(why) = failed.or(in_a_row).or(was_slow) {
+                    self.trip(generation, why);
+                }
+            }
+        }
+    }
+
+    /// The call says nothing about the service.
+    pub(super) fn neutral(&self, ticket: Ticket) {
+        if ticket.kind == TicketKind::Probe {
+            self.finish_probe(ticket, Probe::GivenBack, FailureKind::Failed);
+        }
+    }
+
+    fn now_if_needed(&self) -> Tick {
+        if self.slow.is_some() || self.failures.needs_clock() { Tick::now() } else { Tick::NEVER }
+    }
+
+    fn is_slow(&self, started: Tick, now: Tick) -> bool {
+        let took = || nanos(now.since(started));
+        self.slow.as_ref().is_some_and(|slow| took() >= slow.threshold)
+    }
+
+    fn record_duration(&self, generation: u32, was_slow: bool, now: Tick) -> Option<OpenReason> {
+        let slow = self.slow.as_ref()?;
+        if !was_slow {
+            slow.window.good(generation, now);
+            return None;
+        }
+        self.recent.remember(generation, FailureKind::Slow);
+        let counts = slow.window.bad(generation, now)?;
+        Some(evidence::slow_ratio(counts.bad, counts.calls, &self.config))
+    }
+
+    #[cold]
+    fn finish_probe(&self, ticket: Ticket, probe: Probe, kind: FailureKind) {
+        // A probe that comes back after its deadline finds the circuit open again, whether or not
+        // anybody else has noticed yet.
+        let now = Tick::now();
+        if self.look(now).due {
+            self.settle(now);
+        }
+        let next = loop {
+            let gate = self.gate();
+            if gate.generation() != ticket.generation || gate.state() != State::HalfOpen {
+                return;
+            }
+            let next = gate.finish_probe(probe);
+            if self.swap(gate, next) {
+                break next;
+            }
+        };
+        match probe {
+            Probe::Failed => self.recent.remember(ticket.generation, kind),
+            Probe::GivenBack => self.changed.notify_waiters(),
+            Probe::Succeeded => {}
+        }
+        match next.decision(self.config.probes, self.needed) {
+            Some(Decision::Close) => self.close(next, now),
+            Some(Decision::Reopen) => {
+                let why = OpenReason::ProbesFailed {
+                    failed: next.failed(),
+                    probes: self.config.probes,
+                };
+                self.reopen(next, why, now);
+            }
+            None => {}
+        }
+    }
+
+    // ---- What a snapshot shows -----------------------------------------------------------------
+
+    pub(super) fn failure_counts(&self, generation: u32, now: Tick) -> Counts {
+        self.failures.counts(generation, now)
+    }
+
+    pub(super) fn slow_counts(&self, generation: u32, now: Tick) -> Option<Counts> {
+        self.slow.as_ref().map(|slow| slow.window.counts(generation, now))
+    }
+
+    pub(super) fn failures_in_a_row(&self, generation: u32) -> u32 {
+        self.streak.count(generation)
+    }
+
+    /// Empties everything that is counted, for the generation that begins.
+    pub(super) fn reset_windows(&self, generation: u32, now: Tick) {
+        self.failures.reset(generation, now);
+        if let Some(slow) = &self.slow {
+            slow.window.reset(generation, now);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let slow = self.slow.as_ref().map_or(0, |slow| slow.window.heap_bytes());
+        let ledger = lock(&self.ledger).heap_bytes();
+        size_of::<Self>() + self.failures.heap_bytes() + slow + ledger
+    }
+}

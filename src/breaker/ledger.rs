@@ -1,0 +1,226 @@
+//! Transitions: made one at a time, remembered, and told to whoever listens.
+
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
+
+use super::{
+    OpenReason, State, Transition,
+    cell::BreakerCell,
+    evidence,
+    gate::Gate,
+};
+use crate::{
+    backoff::Jitter,
+    clock::{Tick, nanos},
+    sync::{Ordering, lock},
+};
+
+/// How many transitions are remembered.
+pub(super) const HISTORY: usize = 32;
+
+/// What only transitions need.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) history: VecDeque<Transition>,
+    /// When the present state began.
+    pub(super) since: Tick,
+    /// Openings in a row without a recovery between them.
+    openings: u32,
+    last_open_for: Option<Duration>,
+}
+
+impl Ledger {
+    pub(super) fn new(now: Tick) -> Self {
+        let history = VecDeque::with_capacity(HISTORY);
+        Ledger { history, since: now, openings: 0, last_open_for: None }
+    }
+
+    /// Draws how long the next opening will last.
+    pub(super) fn next_open_for(&self, config: &super::CircuitBreakerConfig) -> Duration {
+        let backoff = config.open_for.or_jitter(Jitter::Equal);
+        backoff.next_delay(self.openings, self.last_open_for, &mut rand::rng())
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.history.capacity() * size_of::<Transition>()
+    }
+}
+
+/// A transition to make, if the gate is still as it was when it was decided on.
+struct Step {
+    from: Gate,
+    to: State,
+    now: Tick,
+    /// What the change is dated to: when it was due.
+    at: Tick,
+    /// When the new state ends, if it is open or forced.
+    until: Tick,
+    reason: Option<OpenReason>,
+    note: Option<Cow<'static, str>>,
+}
+
+impl Step {
+    fn new(from: Gate, to: State, now: Tick) -> Step {
+        Step { from, to, now, at: now, until: Tick::NEVER, reason: None, note: None }
+    }
+}
+
+impl BreakerCell {
+    /// Makes one transition under the ledger's lock, if `still` says so of the present gate.
+    fn step(
+        &self,
+        ledger: &mut Ledger,
+        step: Step,
+        still: impl Fn(Gate) -> bool,
+    ) -> Option<Transition> {
+        let generation = step.from.next_generation();
+        // First all that the new state implies, then the gate that makes it so.
+        match step.to {
+            State::Open | State::ForcedOpen => {
+                self.until.store(step.until.bits(), Ordering::Release);
+                let why = step.reason.unwrap_or(OpenReason::Forced);
+                self.evidence.store(evidence::pack(why), Ordering::Release);
+            }
+            State::HalfOpen => {
+                self.deadline.set(generation, step.now.after(self.config.half_open_for));
+            }
+            State::Closed => self.reset_windows(generation, step.now),
+            State::ForcedClosed => {
+                self.until.store(step.until.bits(), Ordering::Release);
+                self.reset_windows(generation, step.now);
+            }
+        }
+        loop {
+            let gate = self.gate();
+            if gate.generation() != step.from.generation() || !still(gate) {
+                return None;
+            }
+            if self.swap(gate, Gate::new(step.to, generation)) {
+                break;
+            }
+        }
+        match step.to {
+            State::Open => {
+                ledger.last_open_for = Some(self.next_open_for());
+                ledger.openings = ledger.openings.saturating_add(1);
+            }
+            State::Closed => {
+                ledger.last_open_for = None;
+                ledger.openings = 0;
+            }
+            State::HalfOpen | State::ForcedOpen | State::ForcedClosed => {}
+        }
+        if matches!(step.to, State::Open | State::Closed) {
+            let next = nanos(ledger.next_open_for(&self.config));
+            self.next_open_for.store(next, Ordering::Release);
+        }
+        ledger.since = step.at;
+        let opens = matches!(step.to, State::Open | State::ForcedOpen);
+        let old = step.from.generation();
+        let transition = Transition {
+            at: step.at.instant().unwrap_or_else(tokio::time::Instant::now),
+            from: step.from.state(),
+            to: step.to,
+            generation,
+            reason: step.reason,
+            failures: if opens { self.recent.of(old) } else { Vec::new() },
+            note: step.note,
+        };
+        if ledger.history.len() == HISTORY {
+            ledger.history.pop_front();
+        }
+        ledger.history.push_back(transition.clone());
+        Some(transition)
+    }
+
+    /// Tells of transitions; after the lock is gone (law 12).
+    fn publish(&self, transitions: impl IntoIterator<Item = Transition>) {
+        for transition in transitions {
+            self.meter.transition(&transition);
+            self.changed.notify_waiters();
+            self.subscribers.tell(&transition);
+        }
+    }
+
+    /// Puts into effect what time alone has caused by `now`.
+    #[cold]
+    pub(super) fn settle(&self, now: Tick) {
+        let mut made = Vec::new();
+        {
+            let mut ledger = lock(&self.ledger);
+            // At most: overdue probes re-open, and that opening has run out as well.
+            while let Some(transition) = self.settle_once(&mut ledger, now) {
+                made.push(transition);
+            }
+        }
+        self.publish(made);
+    }
+
+    fn settle_once(&self, ledger: &mut Ledger, now: Tick) -> Option<Transition> {
+        let look = self.look(now);
+        if !look.due {
+            return None;
+        }
+        let gate = look.gate;
+        if gate.state() != State::HalfOpen {
+            let step = Step { at: look.until, ..Step::new(gate, look.state, now) };
+            return self.step(ledger, step, |_| true);
+        }
+        let deadline = self.deadline.of(gate.generation())?;
+        let probes = self.config.probes;
+        let why = OpenReason::ProbesOverdue { outstanding: gate.outstanding(), probes };
+        let mut step = Step { at: deadline, ..Step::new(gate, State::Open, now) };
+        step.until = deadline.after(self.next_open_for());
+        step.reason = Some(why);
+        self.step(ledger, step, |gate| gate.outstanding() > 0)
+    }
+
+    /// A condition has tripped in this generation.
+    #[cold]
+    pub(super) fn trip(&self, generation: u32, why: OpenReason) {
+        let gate = self.gate();
+        if gate.is_closed() && gate.generation() == generation {
+            self.open(gate, why, Tick::now(), Gate::is_closed);
+        }
+    }
+
+    pub(super) fn reopen(&self, gate: Gate, why: OpenReason, now: Tick) {
+        self.open(gate, why, now, |gate| gate.state() == State::HalfOpen);
+    }
+
+    fn open(&self, gate: Gate, why: OpenReason, now: Tick, still: impl Fn(Gate) -> bool) {
+        let made = {
+            let mut ledger = lock(&self.ledger);
+            let mut step = Step::new(gate, State::Open, now);
+            step.until = now.after(self.next_open_for());
+            step.reason = Some(why);
+            self.step(&mut ledger, step, still)
+        };
+        self.publish(made);
+    }
+
+    pub(super) fn close(&self, gate: Gate, now: Tick) {
+        let made = {
+            let mut ledger = lock(&self.ledger);
+            self.step(&mut ledger, Step::new(gate, State::Closed, now), |gate| {
+                gate.state() == State::HalfOpen
+            })
+        };
+        self.publish(made);
+    }
+
+    /// Somebody says which state it is, until `until`.
+    pub(super) fn force(&self, to: State, note: Option<Cow<'static, str>>, until: Tick) {
+        let now = Tick::now();
+        self.settle(now);
+        let made = {
+            let mut ledger = lock(&self.ledger);
+            let mut step = Step::new(self.gate(), to, now);
+            step.until = until;
+            step.reason = (to == State::ForcedOpen).then_some(OpenReason::Forced);
+            step.note = note;
+            // Under the lock nothing else can change the generation, so this always succeeds.
+            self.step(&mut ledger, step, |_| true)
+        };
+        self.publish(made);
+    }
+}

@@ -1,0 +1,171 @@
+//! Waiting for a circuit to let calls pass, without a stampede.
+//!
+//! The waiters queue at a turnstile. Only the first of them watches the breaker: it sleeps until
+//! the time at which something is due, or until it is told of a change. When there is a probe to be
+//! had it goes through, and the next one steps up. So waiters pass in order, no more wake than can
+//! pass, and one that is dropped hands its place on, because that is what dropping a semaphore's
+//! permit, or a place in its queue, does.
+
+use std::{fmt, pin::Pin};
+
+use tokio::sync::SemaphorePermit;
+
+use super::{
+    State,
+    cell::{BreakerCell, Ticket, TicketKind},
+};
+use crate::{
+    clock::Tick,
+    sync::Ordering,
+};
+
+/// How long a reserved probe waits for its call, and how long the first waiter may hold up the
+/// others while its inner service is not ready.
+///
+/// A balancer asks all its services whether they are ready and then calls one of them; that takes
+/// microseconds. A second is far beyond that and still short beside any open time.
+pub(super) const LEASE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The first place in the queue; given up when dropped.
+pub(super) struct Turn {
+    _place: SemaphorePermit<'static>,
+}
+
+/// Waits until this caller is the first in the queue and a call may pass.
+///
+/// Cancel safe: dropped, it leaves the queue, and whoever is next moves up.
+pub(super) async fn turn(cell: &'static BreakerCell) -> Turn {
+    // The semaphore is never closed, and if it were, waiting no longer would be right.
+    let turn = match cell.turnstile.acquire().await {
+        Ok(place) => Turn { _place: place },
+        Err(_) => std::future::pending().await,
+    };
+    loop {
+        let mut changed = std::pin::pin!(cell.changed.notified());
+        // From here on no change is missed; only then look.
+        changed.as_mut().enable();
+        let Some(until) = cell.free_at(Tick::now()) else { return turn };
+        match until.instant() {
+            Some(until) => {
+                let _ = tokio::time::timeout_at(until, changed).await;
+            }
+            None => changed.await,
+        }
+    }
+}
+
+/// [`turn`], stored in a service between two polls of its readiness.
+pub(super) type PendingTurn = Pin<Box<dyn Future<Output = Turn> + Send + Sync>>;
+
+/// A probe put aside for a service that has said it is ready.
+///
+/// Not a probe yet: nobody is waiting for its result, so it cannot hang. It lapses after
+/// [`LEASE`], and is given back when dropped.
+pub(super) struct Reservation {
+    cell: &'static BreakerCell,
+    generation: u32,
+    expires: Tick,
+}
+
+/// What a service that wants to be ready gets.
+pub(super) enum Clearance {
+    /// Calls pass freely.
+    Free,
+    /// One probe is put aside for it.
+    Reserved(Reservation),
+    /// Somebody was faster.
+    Taken,
+}
+
+impl BreakerCell {
+    /// Reserves a probe if one is needed.
+    pub(super) fn clear(&'static self) -> Clearance {
+        let now = Tick::now();
+        loop {
+            let look = self.look(now);
+            if look.due {
+                self.settle(now);
+                continue;
+            }
+            match look.state {
+                State::Closed | State::ForcedClosed => return Clearance::Free,
+                State::Open | State::ForcedOpen => return Clearance::Taken,
+                State::HalfOpen => {
+                    let Some(next) = look.gate.reserve_probe(self.config.probes) else {
+                        if self.reclaim_reservations(look.gate, now) {
+                            continue;
+                        }
+                        return Clearance::Taken;
+                    };
+                    // The lease first: a reservation must never be seen with an older one.
+                    let expires = now.after(LEASE);
+                    self.lease.fetch_max(expires.bits(), Ordering::AcqRel);
+                    if self.swap(look.gate, next) {
+                        let generation = look.gate.generation();
+                        return Clearance::Reserved(Reservation { cell: self, generation, expires });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Reservation {
+    /// Whether the probe is still put aside.
+    pub(super) fn is_good(&self) -> bool {
+        self.cell.gate().generation() == self.generation && Tick::now() < self.expires
+    }
+
+    /// Starts the probe. `None` if the reservation has lapsed; then ask like everybody else.
+    pub(super) fn start(self) -> Option<Ticket> {
+        let now = Tick::now();
+        if now >= self.expires {
+            return None;
+        }
+        loop {
+            let gate = self.cell.gate();
+            if gate.generation() != self.generation {
+                return None;
+            }
+            let next = gate.start_reserved()?;
+            if self.cell.begin_probe(gate, next, now) {
+                let generation = self.generation;
+                std::mem::forget(self);
+                return Some(Ticket { generation, kind: TicketKind::Probe });
+            }
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // A lapsed one may have been taken back already; whoever needs it will see to that.
+        if Tick::now() >= self.expires {
+            self.cell.changed.notify_waiters();
+            return;
+        }
+        loop {
+            let gate = self.cell.gate();
+            if gate.generation() != self.generation {
+                return;
+            }
+            let Some(next) = gate.give_back_reserved() else { return };
+            if self.cell.swap(gate, next) {
+                self.cell.changed.notify_waiters();
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").finish_non_exhaustive()
+    }
+}
