@@ -9,15 +9,11 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-#[cfg(feature = "metrics")]
-use crate::clock::Tick;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use crate::breaker::State;
-use crate::{
-    breaker::Transition,
-    error::PolicyError,
-    verdict::VerdictKind,
-};
+#[cfg(feature = "metrics")]
+use crate::clock::Tick;
+use crate::{breaker::Transition, error::PolicyError, verdict::VerdictKind};
 
 /// One counter of a policy: the metric, and the one label it has beside `policy` and `name`.
 pub(crate) struct Row {

@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use super::{
-    Abandoned, CircuitBreaker, CircuitBreakerConfig, SlowCalls, WhenOpen, Window,
-};
+use super::{Abandoned, CircuitBreaker, CircuitBreakerConfig, SlowCalls, WhenOpen, Window};
 use crate::{backoff::Backoff, error::ConfigError};
 
 /// Builds a [`CircuitBreaker`]; made by [`CircuitBreaker::builder`].

@@ -104,9 +104,7 @@ impl BreakerCell {
             let limit = Limit { ratio, min_calls: config.min_calls };
             match config.window {
                 Window::Calls(size) => SlidingWindow::Calls(CountWindow::new(size, limit, 0)),
-                Window::Time(length) => {
-                    SlidingWindow::Time(TimeWindow::new(length, limit, 0, now))
-                }
+                Window::Time(length) => SlidingWindow::Time(TimeWindow::new(length, limit, 0, now)),
             }
         };
         let failures = window(config.failure_ratio);
@@ -333,7 +331,9 @@ impl BreakerCell {
         let slow = self.is_slow(started, now);
         match ticket.kind {
             TicketKind::Uncounted => {}
-            TicketKind::Probe if slow => self.finish_probe(ticket, Probe::Failed, FailureKind::Slow),
+            TicketKind::Probe if slow => {
+                self.finish_probe(ticket, Probe::Failed, FailureKind::Slow)
+            }
             TicketKind::Probe => self.finish_probe(ticket, Probe::Succeeded, FailureKind::Failed),
             TicketKind::Counted => {
                 self.streak.success(ticket.generation);
@@ -357,9 +357,10 @@ impl BreakerCell {
                 let now = self.now_if_needed();
                 let slow = self.is_slow(started, now);
                 self.recent.remember(generation, kind);
-                let failed = self.failures.bad(generation, now).map(|counts| {
-                    evidence::failure_ratio(counts.bad, counts.calls, &self.config)
-                });
+                let failed = self
+                    .failures
+                    .bad(generation, now)
+                    .map(|counts| evidence::failure_ratio(counts.bad, counts.calls, &self.config));
                 // Being told to slow down is no sign of being down: it neither advances the
                 // streak nor ends it.
                 let in_a_row = if kind == FailureKind::Throttled {
@@ -433,10 +434,8 @@ impl BreakerCell {
         match next.decision(self.config.probes, self.needed) {
             Some(Decision::Close) => self.close(next, now),
             Some(Decision::Reopen) => {
-                let why = OpenReason::ProbesFailed {
-                    failed: next.failed(),
-                    probes: self.config.probes,
-                };
+                let why =
+                    OpenReason::ProbesFailed { failed: next.failed(), probes: self.config.probes };
                 self.reopen(next, why, now);
             }
             None => {}

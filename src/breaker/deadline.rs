@@ -49,12 +49,8 @@ impl Deadline {
         let later = self.pack(generation, at);
         let mut word = self.word.load(Ordering::Acquire);
         while word >> TIME_BITS == later >> TIME_BITS && word < later {
-            match self.word.compare_exchange_weak(
-                word,
-                later,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self.word.compare_exchange_weak(word, later, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return,
                 Err(current) => word = current,
             }

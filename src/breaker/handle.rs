@@ -2,9 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::{
     CircuitBreakerBuilder, CircuitBreakerConfig, CircuitBreakerFuture, CircuitBreakerLayer, Permit,
-    Probes, Snapshot, State, Subscription, Transition,
-    attempt::Attempt,
-    cell::BreakerCell,
+    Probes, Snapshot, State, Subscription, Transition, attempt::Attempt, cell::BreakerCell,
     wait::turn,
 };
 use crate::{
@@ -86,7 +84,8 @@ impl CircuitBreaker {
         };
         let generation = look.gate.generation();
         let passing = matches!(look.state, State::Closed | State::ForcedClosed) && !look.due;
-        let counts = if passing { cell.failure_counts(generation, now) } else { Default::default() };
+        let counts =
+            if passing { cell.failure_counts(generation, now) } else { Default::default() };
         let opened = matches!(look.state, State::Open | State::HalfOpen | State::ForcedOpen);
         let waiting = matches!(look.state, State::Open | State::ForcedOpen);
         Snapshot {
@@ -133,10 +132,7 @@ impl CircuitBreaker {
     /// # drop(subscription);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn subscribe(
-        self,
-        callback: impl Fn(&Transition) + Send + Sync + 'static,
-    ) -> Subscription {
+    pub fn subscribe(self, callback: impl Fn(&Transition) + Send + Sync + 'static) -> Subscription {
         self.cell.subscribers.add(Arc::new(callback))
     }
 

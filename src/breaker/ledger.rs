@@ -2,12 +2,7 @@
 
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
-use super::{
-    OpenReason, State, Transition,
-    cell::BreakerCell,
-    evidence,
-    gate::Gate,
-};
+use super::{OpenReason, State, Transition, cell::BreakerCell, evidence, gate::Gate};
 use crate::{
     backoff::Jitter,
     clock::{Tick, nanos},

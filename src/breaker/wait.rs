@@ -14,10 +14,7 @@ use super::{
     State,
     cell::{BreakerCell, Ticket, TicketKind},
 };
-use crate::{
-    clock::Tick,
-    sync::Ordering,
-};
+use crate::{clock::Tick, sync::Ordering};
 
 /// How long a reserved probe waits for its call, and how long the first waiter may hold up the
 /// others while its inner service is not ready.
@@ -102,7 +99,11 @@ impl BreakerCell {
                     self.lease.fetch_max(expires.bits(), Ordering::AcqRel);
                     if self.swap(look.gate, next) {
                         let generation = look.gate.generation();
-                        return Clearance::Reserved(Reservation { cell: self, generation, expires });
+                        return Clearance::Reserved(Reservation {
+                            cell: self,
+                            generation,
+                            expires,
+                        });
                     }
                 }
             }

@@ -1,0 +1,189 @@
+use std::{
+    fmt, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::{task::coop::Unconstrained, time::Sleep};
+use tower_service::Service;
+
+use super::{
+    PrepareRequest,
+    operation::{Next, Operation, Stop, sleep},
+};
+use crate::{
+    error::StackError,
+    request::CloneRequest,
+    verdict::{Classify, Verdict},
+};
+
+pin_project! {
+    /// The future of [`RetryService`](super::RetryService).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the attempt under way and makes no other. What the budget paid for an
+    /// attempt that has begun is not paid back; nothing is paid before.
+    ///
+    /// # Panics
+    ///
+    /// When it comes to wait outside of a tokio runtime with time enabled, and when it is polled
+    /// again after it was done.
+    pub struct RetryFuture<S, Req, C, K, P>
+    where
+        S: Service<Req>,
+    {
+        // The instance every attempt is made on; gone once the operation is over, and with it
+        // whatever its readiness had reserved.
+        service: Option<S>,
+        // The request of the next attempt, or why there can be none.
+        spare: Result<Req, Stop>,
+        // The outcome of the attempt before, should no other follow.
+        last: Option<Result<S::Response, S::Error>>,
+        operation: Operation,
+        classifier: C,
+        copier: K,
+        preparer: P,
+        #[pin]
+        state: State<S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F> {
+        Attempt {
+            #[pin]
+            attempt: F,
+        },
+        Backoff {
+            #[pin]
+            sleep: Unconstrained<Sleep>,
+        },
+        Readiness,
+        Done,
+    }
+}
+
+impl<S, Req, C, K, P> RetryFuture<S, Req, C, K, P>
+where
+    S: Service<Req>,
+    K: CloneRequest<Req>,
+{
+    /// Makes the first attempt on `service`, which is ready.
+    #[inline]
+    pub(super) fn start(
+        mut service: S,
+        request: Req,
+        operation: Operation,
+        classifier: C,
+        copier: K,
+        preparer: P,
+    ) -> Self {
+        let spare = copy(&operation, &copier, &request);
+        let state = State::Attempt { attempt: service.call(request) };
+        let service = Some(service);
+        RetryFuture { service, spare, last: None, operation, classifier, copier, preparer, state }
+    }
+}
+
+impl<S, Req, C, K, P> Future for RetryFuture<S, Req, C, K, P>
+where
+    S: Service<Req> + Clone,
+    S::Error: StackError,
+    C: Classify<S::Response, S::Error>,
+    K: CloneRequest<Req>,
+    P: PrepareRequest<Req>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let outcome = loop {
+            let outcome = match this.state.as_mut().project() {
+                StateProjection::Attempt { attempt } => ready!(attempt.poll(cx)),
+                StateProjection::Backoff { sleep } => {
+                    ready!(sleep.poll(cx));
+                    this.state.set(State::Readiness);
+                    continue;
+                }
+                StateProjection::Readiness => {
+                    let service = this.service.as_mut().expect(POLLED_AGAIN);
+                    match ready!(service.poll_ready(cx)) {
+                        Ok(()) => {
+                            if !this.operation.start_another() {
+                                break this.last.take().expect(POLLED_AGAIN);
+                            }
+                            let spare = mem::replace(this.spare, Err(Stop::Exhausted));
+                            let mut request = spare.expect("a retry is decided on with a request");
+                            // What a later attempt starts from is the original, not what the hook
+                            // makes of it for this one.
+                            *this.spare = copy(this.operation, this.copier, &request);
+                            this.preparer.prepare_request(&mut request, this.operation.attempt());
+                            *this.last = None;
+                            let attempt = service.call(request);
+                            this.state.set(State::Attempt { attempt });
+                            continue;
+                        }
+                        Err(error) => {
+                            // By tower's contract this instance is dead. A clone of it has also
+                            // none of the permits that it may have got on the way (law 2).
+                            *service = service.clone();
+                            this.operation.failed_unstarted();
+                            Err(error)
+                        }
+                    }
+                }
+                StateProjection::Done => panic!("{POLLED_AGAIN}"),
+            };
+            let verdict = Verdict::of(this.classifier, &outcome);
+            let repeatable = this.spare.as_ref().map(|_| ()).map_err(|stop| *stop);
+            let Next::Retry(delay) = this.operation.after(verdict, &outcome, repeatable) else {
+                break outcome;
+            };
+            *this.last = Some(outcome);
+            // Law 2: the attempt's future goes before the wait, with whatever it holds.
+            this.state.set(if delay.is_zero() {
+                State::Readiness
+            } else {
+                State::Backoff { sleep: sleep(delay) }
+            });
+        };
+        this.state.set(State::Done);
+        // And the instance goes now, not when the caller drops this future (law 2).
+        *this.service = None;
+        Poll::Ready(outcome)
+    }
+}
+
+const POLLED_AGAIN: &str = "`RetryFuture` polled again after it was done";
+
+/// A copy for the attempt after the one that `request` is about to be sent in.
+#[inline]
+fn copy<Req>(
+    operation: &Operation,
+    copier: &impl CloneRequest<Req>,
+    request: &Req,
+) -> Result<Req, Stop> {
+    operation.may_repeat()?;
+    copier.clone_request(request).ok_or(Stop::Uncloneable)
+}
+
+impl<S, Req, C, K, P> fmt::Debug for RetryFuture<S, Req, C, K, P>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Attempt { .. } => "attempt",
+            State::Backoff { .. } => "backoff",
+            State::Readiness => "readiness",
+            State::Done => "done",
+        };
+        f.debug_struct("RetryFuture")
+            .field("operation", &self.operation)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! Retry: what failed in passing is tried again, within a budget.
+//!
+//! **When to use it.** The call may be repeated without harm (a read, or a write with an
+//! idempotency key), and its failures are mostly brief: a lost packet, a backend that restarts, one
+//! bad replica behind a load balancer.
+//!
+//! **When not.** Where executing twice is worse than failing. Where a layer below retries already:
+//! three attempts on each of three layers are 27. Retry in one place, next to the client.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use buttress::{Backoff, Retry, ServiceErrors, Verdict, classify_response};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! #[derive(Clone)]
+//! struct Get { path: &'static str, attempt: u32 }
+//! struct Reply { status: u16, attempt: u32 }
+//!
+//! // A server that is back at the second attempt.
+//! let server = tower::service_fn(|get: Get| async move {
+//!     let status = if get.attempt == 1 { 503 } else { 200 };
+//!     Ok::<_, std::io::Error>(Reply { status, attempt: get.attempt })
+//! });
+//!
+//! let retry = Retry::builder("payments")
+//!     .max_attempts(3)
+//!     .backoff(Backoff::exponential(Duration::from_millis(50)))
+//!     .build()?;
+//!
+//! let mut client = ServiceBuilder::new()
+//!     .layer(
+//!         retry
+//!             .layer()
+//!             .classify(classify_response(|reply: &Reply| match reply.status {
+//!                 500.. => Verdict::Transient,
+//!                 _ => Verdict::Success,
+//!             }))
+//!             .prepare(|get: &mut Get, attempt: u32| get.attempt = attempt),
+//!     )
+//!     .layer(ServiceErrors)
+//!     .service(server);
+//!
+//! let reply = client.ready().await?.call(Get { path: "/", attempt: 1 }).await?;
+//! assert_eq!((reply.status, reply.attempt), (200, 2));
+//! assert_eq!(retry.counts().retried, 1);
+//! # Ok(()) }
+//! ```
+//!
+//! Without tower: [`Retry::call`].
+//!
+//! # What follows an attempt
+//!
+//! | its verdict | then |
+//! |---|---|
+//! | `Success`, `Permanent` | a deposit into the budget; the outcome is returned |
+//! | `Refused`, `Ignored` | the outcome is returned |
+//! | `Transient` | another attempt after the backoff |
+//! | `Throttled` | another attempt after the server's hint, at most [`max_retry_after`](RetryBuilder::max_retry_after), *and* the backoff on top |
+//!
+//! ```text
+//!             transient, throttled                ready, and paid for
+//!  ┌─────────┐ ────────────────▶ ┌─────────┐      ┌───────────┐
+//!  │ attempt │                   │ backoff │ ───▶ │ readiness │ ──┐
+//!  └─────────┘ ◀──────────┐      └─────────┘      └───────────┘   │
+//!       │                 └───────────────────────────────────────┘
+//!       ▼ any other verdict; attempts, time or budget used up; no copy of the request
+//!    the last outcome, unchanged
+//! ```
+//!
+//! A readiness that fails between attempts is an outcome like any other, and counts as an attempt;
+//! before the first one it is the caller's, who is asking for it.
+//!
+//! The last outcome is kept while waiting for the next attempt, for the caller may yet get it. A
+//! response that holds a connection until its body is read holds it for as long.
+//!
+//! # The budget
+//!
+//! Three attempts make three times the load of a server that fails from load. A [`RetryBudget`] is
+//! therefore **on by default**: retries are paid for with a share of the successes and a small
+//! reserve, so they are there for the failure of a few and end with the failure of all.
+//!
+//! # Its laws
+//!
+//! 1. Every attempt is made on the very instance that was polled to readiness for it.
+//! 2. Nothing is reserved while waiting: the future of the failed attempt is dropped first,
+//!    readiness is asked for after.
+//! 3. A future dropped at any point makes no further attempt. The budget is charged right before
+//!    an attempt starts, and not paid back once it has, or an outer timeout would make retries free.
+//! 4. In every interval of time extra attempts ≤ cap + refill + ratio × successes (law 7 of the
+//!    crate).
+//! 5. Jitter is added on top of a server's hint, never taken from it (law 8).
+//! 6. No attempt starts after [`max_elapsed`](RetryBuilder::max_elapsed) (law 9).
+//!
+//! # What it costs
+//!
+//! For an operation whose first attempt succeeds: a clone of the service, a copy of the request (it
+//! may be needed; none for the last attempt or with an empty budget), one load of the budget's word
+//! before and one after. No allocation, no timer, no write to shared memory while the budget is
+//! full, and no clock unless `max_elapsed` is set. The timer lies inside the future.
+
+#[cfg(feature = "serde")]
+mod budget_or_false;
+
+mod bucket;
+mod budget;
+mod budget_config;
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod operation;
+mod prepare;
+mod service;
+
+pub use budget::{RetryBudget, RetryBudgetBuilder};
+pub use budget_config::RetryBudgetConfig;
+pub use config::RetryConfig;
+pub use future::RetryFuture;
+pub use handle::{Retry, RetryBuilder, RetryCounts};
+pub use layer::RetryLayer;
+pub use prepare::{PrepareRequest, Unchanged};
+pub use service::RetryService;

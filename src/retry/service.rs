@@ -1,0 +1,82 @@
+use std::{
+    fmt, mem,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use super::{PrepareRequest, Retry, RetryFuture};
+use crate::{error::StackError, request::CloneRequest, verdict::Classify};
+
+/// A service that repeats what failed in passing; made by [`Retry::layer`].
+///
+/// Each operation takes the instance that is ready and leaves a clone in its place, so cloning the
+/// inner service should be cheap, as it is for every client and for `tower::buffer::Buffer`.
+#[derive(Clone, Copy)]
+pub struct RetryService<S, C, K, P> {
+    pub(super) inner: S,
+    pub(super) retry: Retry,
+    pub(super) classifier: C,
+    pub(super) copier: K,
+    pub(super) preparer: P,
+}
+
+impl<S, C, K, P> RetryService<S, C, K, P> {
+    /// The wrapped service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Unwraps the service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, Req, C, K, P> Service<Req> for RetryService<S, C, K, P>
+where
+    S: Service<Req> + Clone,
+    S::Error: StackError,
+    C: Classify<S::Response, S::Error> + Clone,
+    K: CloneRequest<Req> + Clone,
+    P: PrepareRequest<Req> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = RetryFuture<S, Req, C, K, P>;
+
+    /// Ready when the inner service is. Its error is the caller's: there is no request to retry.
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        // Law 1: the instance that is ready goes into the future, its clone waits for its turn.
+        let clone = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, clone);
+        RetryFuture::start(
+            ready,
+            request,
+            self.retry.begin(),
+            self.classifier.clone(),
+            self.copier.clone(),
+            self.preparer.clone(),
+        )
+    }
+}
+
+impl<S: fmt::Debug, C, K, P> fmt::Debug for RetryService<S, C, K, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryService")
+            .field("inner", &self.inner)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+use tower_layer::{Identity, Layer};
+
+use crate::{
+    breaker::{CircuitBreaker, CircuitBreakerLayer},
+    fallback::{Backup, Fallback, FallbackLayer, Value},
+    request::Cloned,
+    retry::{Retry, RetryLayer, Unchanged},
+    timeout::{Timeout, TimeoutLayer},
+    verdict::Errors,
+};
+
+/// Builds a stack of policies that all agree on what a failure is.
+///
+/// Like tower's `ServiceBuilder`: layers are written from the outside in, a request passes them in
+/// that order, and any foreign layer goes in with [`layer`](Stack::layer). What it adds is that one
+/// classifier, and one way to copy requests, reach every policy. Each policy also works under
+/// `ServiceBuilder` with a `.classify(..)` of its own; but there it is easy to give a classifier to
+/// the breaker and forget the others, and then a client that answers `Ok(503)` looks like a success
+/// to the retry and the fallback, and *fills* the retry budget during an outage.
+///
+/// A stack is itself a [`Layer`], so it goes wherever one fits.
+///
+/// ```
+/// use buttress::{CircuitBreaker, Retry, ServiceErrors, Stack, Verdict, classify_response};
+/// use std::{io, time::Duration};
+/// use tower::{Service, ServiceExt};
+///
+/// #[derive(Clone)]
+/// struct Reply { status: u16 }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let breaker = CircuitBreaker::builder("payments").build()?;
+/// let retry = Retry::builder("payments").max_attempts(3).build()?;
+///
+/// let mut client = Stack::classified(classify_response(|reply: &Reply| match reply.status {
+///     500.. => Verdict::Transient,
+///     400.. => Verdict::Permanent,
+///     _ => Verdict::Success,
+/// }))
+/// .fallback_to_value(Reply { status: 203 })   // a degraded answer, the last resort
+/// .timeout(Duration::from_secs(3))            // the whole operation
+/// .retry(retry)
+/// .breaker(breaker)
+/// .timeout(Duration::from_millis(500))        // each attempt
+/// .layer(ServiceErrors)                       // the client's error becomes `Error::Service`
+/// .service(tower::service_fn(|_: ()| async { Ok::<_, io::Error>(Reply { status: 503 }) }));
+///
+/// let reply = client.ready().await?.call(()).await?;
+/// assert_eq!(reply.status, 203);
+/// assert_eq!(retry.counts().retried, 2);
+/// # Ok(()) }
+/// ```
+///
+/// See the [crate's page](crate#the-order-of-layers) for the order of layers and the reasons.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is wrapped until `service` is called"]
+pub struct Stack<C = Errors, K = Cloned, L = Identity> {
+    classifier: C,
+    copier: K,
+    layers: L,
+}
+
+impl Stack {
+    /// A stack in which `Ok` is a success and `Err` is transient.
+    pub const fn new() -> Self {
+        Stack::classified(Errors)
+    }
+}
+
+impl Default for Stack {
+    fn default() -> Self {
+        Stack::new()
+    }
+}
+
+impl<C> Stack<C> {
+    /// A stack in which this [classifier](crate::Classify) says what outcomes mean.
+    pub const fn classified(classifier: C) -> Self {
+        Stack { classifier, copier: Cloned, layers: Identity::new() }
+    }
+}
+
+impl<C, K> Stack<C, K> {
+    /// How retries and a backup service copy requests: a [`CloneRequest`](crate::CloneRequest),
+    /// such as `reqwest::Request::try_clone`. Before the first layer, because it holds for all.
+    ///
+    /// Default: [`Cloned`], by the request's `Clone`.
+    pub fn clone_with<J>(self, copier: J) -> Stack<C, J> {
+        Stack { classifier: self.classifier, copier, layers: self.layers }
+    }
+}
+
+impl<C, K, L> Stack<C, K, L> {
+    /// Any layer, inside of those written before it.
+    pub fn layer<T>(self, layer: T) -> Stack<C, K, tower_layer::Stack<T, L>> {
+        Stack {
+            classifier: self.classifier,
+            copier: self.copier,
+            layers: tower_layer::Stack::new(layer, self.layers),
+        }
+    }
+
+    /// Wraps a service in all the layers.
+    pub fn service<S>(&self, service: S) -> L::Service
+    where
+        L: Layer<S>,
+    {
+        self.layers.layer(service)
+    }
+}
+
+impl<C: Clone, K: Clone, L> Stack<C, K, L> {
+    /// Gives up what takes longer: a [`Timeout`], or a duration for one without a name.
+    pub fn timeout(
+        self,
+        timeout: impl Into<Timeout>,
+    ) -> Stack<C, K, tower_layer::Stack<TimeoutLayer, L>> {
+        self.layer(timeout.into().layer())
+    }
+
+    /// Repeats what failed in passing.
+    pub fn retry(
+        self,
+        retry: Retry,
+    ) -> Stack<C, K, tower_layer::Stack<RetryLayer<C, K, Unchanged>, L>> {
+        let layer = retry.layer();
+        let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
+        self.layer(layer)
+    }
+
+    /// Refuses what is bound to fail.
+    pub fn breaker(
+        self,
+        breaker: CircuitBreaker,
+    ) -> Stack<C, K, tower_layer::Stack<CircuitBreakerLayer<C>, L>> {
+        let layer = breaker.layer().classify(self.classifier.clone());
+        self.layer(layer)
+    }
+
+    /// Answers for a service that cannot: any of [`Fallback`]'s layers, with this stack's
+    /// classifier.
+    pub fn fallback<A>(
+        self,
+        fallback: FallbackLayer<A>,
+    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<A, C>, L>> {
+        let layer = fallback.classify(self.classifier.clone());
+        self.layer(layer)
+    }
+
+    /// Answers with a value. Short for a [`Fallback`] without a name.
+    pub fn fallback_to_value<V>(
+        self,
+        value: V,
+    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Value<V>, C>, L>>
+    where
+        V: Clone + Send + Sync + 'static,
+    {
+        self.fallback(Fallback::unnamed().to_value(value))
+    }
+
+    /// Answers with a backup service, which gets copies made as this stack makes them. Short for a
+    /// [`Fallback`] without a name.
+    pub fn fallback_to<B>(
+        self,
+        backup: B,
+    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Backup<B, K>, C>, L>>
+    where
+        B: Clone + Send + Sync + 'static,
+    {
+        let layer = Fallback::unnamed().to_service(backup).clone_with(self.copier.clone());
+        let layer = layer.classify(self.classifier.clone());
+        self.layer(layer)
+    }
+}
+
+impl<S, C, K, L> Layer<S> for Stack<C, K, L>
+where
+    L: Layer<S>,
+{
+    type Service = L::Service;
+
+    fn layer(&self, service: S) -> Self::Service {
+        self.layers.layer(service)
+    }
+}

@@ -1,0 +1,129 @@
+use std::{fmt, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{ReadyTimeoutService, Timeout, TimeoutService};
+
+/// Limits each call of a service; made by [`Timeout::layer`].
+#[derive(Clone, Copy)]
+pub struct TimeoutLayer<D = Fixed> {
+    timeout: Timeout,
+    per_request: D,
+}
+
+/// How long a request may take, where that differs from the timeout's own duration.
+///
+/// Implemented for [`Fixed`], the default, and for closures `Fn(&Req) -> Option<Duration>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how long a request of type `{Req}` may take",
+    note = "`.per_request(|request: &{Req}| ..)` takes a closure that returns `Option<Duration>`"
+)]
+pub trait RequestTimeout<Req> {
+    /// The limit for this request, or `None` for the timeout's own.
+    fn request_timeout(&self, request: &Req) -> Option<Duration>;
+}
+
+impl<F, Req> RequestTimeout<Req> for F
+where
+    F: Fn(&Req) -> Option<Duration>,
+{
+    #[inline]
+    fn request_timeout(&self, request: &Req) -> Option<Duration> {
+        self(request)
+    }
+}
+
+/// Every request has the timeout's own duration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fixed;
+
+impl<Req> RequestTimeout<Req> for Fixed {
+    #[inline]
+    fn request_timeout(&self, _: &Req) -> Option<Duration> {
+        None
+    }
+}
+
+impl TimeoutLayer {
+    pub(super) const fn new(timeout: Timeout) -> Self {
+        TimeoutLayer { timeout, per_request: Fixed }
+    }
+
+    /// A limit for each request, instead of the same for all: a deadline that came with it, say.
+    ///
+    /// The closure runs once per call, on the healthy path too. `None` means the timeout's own
+    /// duration.
+    ///
+    /// ```
+    /// use buttress::Timeout;
+    /// use std::time::Duration;
+    ///
+    /// struct Query { budget: Option<Duration> }
+    ///
+    /// let layer = Timeout::after(Duration::from_secs(1))
+    ///     .layer()
+    ///     .per_request(|query: &Query| query.budget);
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// Default: none, every request may take the same time.
+    pub fn per_request<F, Req>(self, limit: F) -> TimeoutLayer<F>
+    where
+        F: Fn(&Req) -> Option<Duration>,
+    {
+        TimeoutLayer { timeout: self.timeout, per_request: limit }
+    }
+}
+
+impl<D> TimeoutLayer<D> {
+    /// Lets the time run while the service is not ready, too.
+    ///
+    /// Without this the limit starts with the call, and a 50 ms timeout over a full limiter waits
+    /// in `poll_ready` for as long as the limiter likes. With it the timeout is ready at once, and
+    /// its future waits for a clone of the service and calls that, all within the one limit.
+    ///
+    /// It costs a clone of the service per call. It also hides backpressure: whoever reads it from
+    /// `poll_ready`, `Buffer` or `Balance` say, always sees a ready service, so put such a layer
+    /// below this one.
+    ///
+    /// Default: off, because it asks `Clone` of the service.
+    pub fn including_readiness(self) -> ReadyTimeoutLayer<D> {
+        ReadyTimeoutLayer { timeout: self.timeout, per_request: self.per_request }
+    }
+}
+
+impl<S, D: Clone> Layer<S> for TimeoutLayer<D> {
+    type Service = TimeoutService<S, D>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TimeoutService::new(inner, self.timeout, self.per_request.clone())
+    }
+}
+
+impl<D> fmt::Debug for TimeoutLayer<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutLayer").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Limits each call of a service and the wait for its readiness together; made by
+/// [`TimeoutLayer::including_readiness`].
+#[derive(Clone, Copy)]
+pub struct ReadyTimeoutLayer<D = Fixed> {
+    timeout: Timeout,
+    per_request: D,
+}
+
+impl<S, D: Clone> Layer<S> for ReadyTimeoutLayer<D> {
+    type Service = ReadyTimeoutService<S, D>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ReadyTimeoutService::new(inner, self.timeout, self.per_request.clone())
+    }
+}
+
+impl<D> fmt::Debug for ReadyTimeoutLayer<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadyTimeoutLayer").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use tower_service::Service;
+
+use super::{Fixed, RequestTimeout, Timeout, TimeoutFuture};
+use crate::{error::StackError, ready_call::ReadyCall};
+
+/// A service whose calls are limited in time, the wait for readiness included; made by
+/// [`ReadyTimeoutLayer`](super::ReadyTimeoutLayer).
+///
+/// Always ready: what waits is the future, with a clone of the service. The wrapped service itself
+/// is a mould for clones and is neither polled nor called (law 1).
+#[derive(Clone, Copy)]
+pub struct ReadyTimeoutService<S, D = Fixed> {
+    inner: S,
+    timeout: Timeout,
+    per_request: D,
+}
+
+impl<S, D> ReadyTimeoutService<S, D> {
+    pub(super) const fn new(inner: S, timeout: Timeout, per_request: D) -> Self {
+        ReadyTimeoutService { inner, timeout, per_request }
+    }
+
+    /// The timeout it was made from.
+    pub const fn timeout(&self) -> Timeout {
+        self.timeout
+    }
+
+    /// The wrapped service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Unwraps the service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, D, Req> Service<Req> for ReadyTimeoutService<S, D>
+where
+    S: Service<Req> + Clone,
+    S::Error: StackError,
+    D: RequestTimeout<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = TimeoutFuture<ReadyCall<S, Req>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let after = self.per_request.request_timeout(&request);
+        let after = after.unwrap_or(self.timeout.duration());
+        self.timeout.limit(after, ReadyCall::new(self.inner.clone(), request))
+    }
+}
+
+impl<S: fmt::Debug, D> fmt::Debug for ReadyTimeoutService<S, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadyTimeoutService")
+            .field("inner", &self.inner)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
