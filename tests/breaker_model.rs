@@ -169,9 +169,8 @@ impl Model {
             (false, true) => *failed += 1,
             (false, false) => *succeeded += 1,
         }
-        let reaches = |successes: u32| {
-            f64::from(successes) / f64::from(probes) >= self.config.success_ratio
-        };
+        let reaches =
+            |successes: u32| f64::from(successes) / f64::from(probes) >= self.config.success_ratio;
         let failed = *failed;
         if reaches(*succeeded) {
             self.enter(Self::closed(None));

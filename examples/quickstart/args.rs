@@ -8,7 +8,7 @@ Two clients under the same load against a server that goes through good and bad 
 usage: cargo run --example quickstart -- [--seconds N] [--rate N] [--check]
 
   --seconds N   length of the whole script, 10 to 600; default 30
-  --rate N      calls a second offered to each client, 50 to 2000; default 300
+  --rate N      calls a second offered to each client, 50 to 1000; default 300
   --check       exit with code 1 if a promise was missed
   --help        this text
 
@@ -39,7 +39,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
         let mut number = |allowed| number(name, value.clone().or_else(|| words.next()), allowed);
         match name {
             "--seconds" => args.length = Duration::from_secs(number(10..=600)?.into()),
-            "--rate" => args.rate = number(50..=2000)?,
+            "--rate" => args.rate = number(50..=1000)?,
             "--check" if value.is_none() => args.check = true,
             "--help" | "-h" => return Ok(Asked::Help(HELP)),
             _ => return Err(format!("{word:?} is not an option; try --help")),

@@ -64,7 +64,6 @@ pub fn milliseconds(time: Option<Duration>) -> String {
 
 /// All that was measured of one client.
 pub struct Measured {
-    pub name: &'static str,
     pub script: Script,
     pub calls: Vec<Call>,
     /// When requests reached its server.

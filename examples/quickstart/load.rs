@@ -29,6 +29,9 @@ pub enum Answer {
 pub struct Call {
     /// When it was due on the script's clock. It belongs to the phase of this time.
     pub offered: Duration,
+    /// How late the load generator was with it. More than some milliseconds mean that the machine
+    /// cannot make this load.
+    pub late: Duration,
     /// How long the caller waited, counted from when the call was due: had the load generator
     /// itself fallen behind, that would show here.
     pub took: Duration,
@@ -70,9 +73,10 @@ where
         calls.offered.fetch_add(1, Ordering::Relaxed);
         let (call, calls) = (call(), Arc::clone(calls));
         under_way.spawn(async move {
+            let late = due.elapsed();
             let answer = call.await;
             let took = due.elapsed();
-            calls.finished.lock().unwrap().push(Call { offered, took, answer });
+            calls.finished.lock().unwrap().push(Call { offered, late, took, answer });
         });
     }
     under_way.join_all().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress::{CircuitBreaker, breaker::State};
 
 use crate::{
-    ATTEMPT_TIMEOUT, TOTAL_TIMEOUT,
+    TOTAL_TIMEOUT,
     figures::{Measured, milliseconds, ratio},
     paint::{Colour, Paint},
     script::{BLACK_HOLE, HEALTHY, ONLY_ERRORS, SOME_ERRORS},
@@ -40,6 +40,11 @@ pub fn print(promises: &[Promise], paint: Paint) {
         let (colour, word) = if *kept { (Colour::Green, "ok") } else { (Colour::Red, "MISSED") };
         let word = paint.colour(colour, &format!("{word:<7}"));
         println!("{word} {text:<62} {naive:>16} {buttress:>16}");
+    }
+    if promises.iter().any(|promise| !promise.kept) {
+        println!(
+            "\nIf the load generator was late above, the machine was too busy: try a lower --rate."
+        );
     }
 }
 
@@ -77,11 +82,7 @@ fn in_time(naive: &Measured, buttress: &Measured) -> Promise {
 }
 
 /// Two promises: hardly a retry until the circuit opens, and nothing but probes after.
-fn spares_the_dead(
-    naive: &Measured,
-    buttress: &Measured,
-    breaker: CircuitBreaker,
-) -> [Promise; 2] {
+fn spares_the_dead(naive: &Measured, buttress: &Measured, breaker: CircuitBreaker) -> [Promise; 2] {
     const MOST: f64 = 1.1;
     let dead = buttress.script.phase(ONLY_ERRORS);
     let half_open = buttress.changes_to(State::HalfOpen, dead);

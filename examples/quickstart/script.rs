@@ -54,7 +54,7 @@ const PHASES: [(&str, f64, Behaviour); 6] = [
     (HEALTHY, 4.0 / 30.0, Behaviour::Healthy),
     (SOME_ERRORS, 6.0 / 30.0, Behaviour::Errors(0.1)),
     (ONLY_ERRORS, 5.0 / 30.0, Behaviour::Errors(1.0)),
-    (BROWNOUT, 5.0 / 30.0, Behaviour::Brownout { too_slow: 0.15, slow: 0.35 }),
+    (BROWNOUT, 5.0 / 30.0, Behaviour::Brownout { too_slow: 0.1, slow: 0.4 }),
     (BLACK_HOLE, 5.0 / 30.0, Behaviour::BlackHole),
     (HEALTHY_AGAIN, 5.0 / 30.0, Behaviour::Healthy),
 ];
