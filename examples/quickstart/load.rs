@@ -38,6 +38,13 @@ pub struct Call {
     pub answer: Answer,
 }
 
+impl Call {
+    /// When it was made.
+    pub fn made(&self) -> Duration {
+        self.offered + self.late
+    }
+}
+
 /// The calls of one client.
 #[derive(Default)]
 pub struct Calls {

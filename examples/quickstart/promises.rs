@@ -94,17 +94,17 @@ fn spares_the_dead(naive: &Measured, buttress: &Measured, breaker: CircuitBreake
     let after = buttress.attempts(dead) - before;
     let allowed = half_open.len() * breaker.config().probes as usize;
 
-    // A client that never retries sends one request for each call it is offered.
+    // A client that never retries sends one request for each call.
     let opened = buttress.changes_to(State::Open, dead).first().copied();
     let until = opened.unwrap_or(dead.until);
-    let offered = buttress.calls.iter().filter(|call| (dead.from..until).contains(&call.offered));
-    let offered = offered.count();
+    let calls = buttress.calls.iter().filter(|call| (dead.from..until).contains(&call.made()));
+    let calls = calls.count();
     [
         Promise {
-            text: format!("{ONLY_ERRORS}: at most {MOST} x the calls offered until it opened"),
+            text: format!("{ONLY_ERRORS}: at most {MOST} x the calls made until it opened"),
             naive: format!("{:.2}", naive.amplification(dead)),
-            buttress: format!("{before}/{offered} = {:.2}", ratio(before, offered)),
-            kept: opened.is_some() && ratio(before, offered) <= MOST,
+            buttress: format!("{before}/{calls} = {:.2}", ratio(before, calls)),
+            kept: opened.is_some() && ratio(before, calls) <= MOST,
         },
         Promise {
             text: format!("{ONLY_ERRORS}: and then only its {allowed} probes"),
