@@ -94,7 +94,7 @@ impl Measured {
         let healthy = self.script.phase(HEALTHY_AGAIN).from;
         let good = self.calls.iter().filter(|call| call.answer == Answer::Good);
         let ends = good.map(|call| call.offered + call.took);
-        ends.filter(|end| *end >= healthy).min().map(|end| end - healthy)
+        ends.filter_map(|end| end.checked_sub(healthy)).min()
     }
 
     /// When the breaker went to this state, on the script's clock, within a phase.

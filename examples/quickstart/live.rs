@@ -49,7 +49,7 @@ impl Watched {
         self.seen.arrivals += arrivals.len();
         self.seen.offered += offered;
         let figures = Figures::of(&finished);
-        let state = self.breaker.map(|breaker| breaker.state());
+        let state = self.breaker.map(CircuitBreaker::state);
         format!(
             "{:<9} {offered:>7} {} {} {} {:>9} {:>9} {:>9}  {}",
             self.name,
