@@ -52,8 +52,9 @@ impl CircuitBreaker {
 
     /// Memory this breaker takes for the life of the process, in bytes.
     ///
-    /// About 1.5 KiB, plus 1 KiB for a window of 100 calls (8 bytes per call, rounded up to a power
-    /// of two) and 6 KiB for the history of transitions; a second window where slow calls count.
+    /// 5 KiB with the defaults: 1 KiB for itself, 1 KiB for a window of 100 calls (8 bytes a call,
+    /// rounded up to a power of two) and 3 KiB for the history of transitions. Where slow calls
+    /// count there is a second window; a window of time takes nothing beyond the first KiB.
     pub fn bytes(self) -> usize {
         self.cell.bytes()
     }

@@ -233,7 +233,7 @@ mod tests {
         C: Classify<(), E>,
     {
         let mut attempts = 0;
-        let outcome = retry.call_with(&classifier, |attempt| {
+        let outcome = retry.call_with(classifier, |attempt| {
             attempts = attempt;
             std::future::ready(Err(raise()))
         });
