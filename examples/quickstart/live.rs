@@ -6,7 +6,7 @@ use buttress::CircuitBreaker;
 use tokio::time::sleep_until;
 
 use crate::{
-    figures::{Figures, milliseconds},
+    figures::{Figures, Measured, milliseconds},
     load::Calls,
     paint::{Colour, Paint},
     script::Script,
@@ -15,14 +15,14 @@ use crate::{
 
 /// A client as the report sees it.
 pub struct Watched {
-    pub name: &'static str,
-    pub server: Server,
+    name: &'static str,
+    server: Server,
     pub calls: Arc<Calls>,
-    pub breaker: Option<CircuitBreaker>,
+    breaker: Option<CircuitBreaker>,
     seen: Seen,
 }
 
-/// How much of it has been reported already.
+/// How much of it is in a line already.
 #[derive(Default)]
 struct Seen {
     offered: usize,
@@ -31,13 +31,18 @@ struct Seen {
 }
 
 impl Watched {
-    pub fn new(
-        name: &'static str,
-        server: Server,
-        calls: Arc<Calls>,
-        breaker: Option<CircuitBreaker>,
-    ) -> Self {
-        Watched { name, server, calls, breaker, seen: Seen::default() }
+    pub fn new(name: &'static str, server: Server, breaker: Option<CircuitBreaker>) -> Self {
+        Watched { name, server, calls: Arc::default(), breaker, seen: Seen::default() }
+    }
+
+    /// All that was measured of it; what its breaker did is known elsewhere.
+    pub fn measured(&self, script: &Script) -> Measured {
+        Measured {
+            script: script.clone(),
+            calls: self.calls.finished_from(0),
+            arrivals: self.server.arrivals_from(0),
+            transitions: Vec::new(),
+        }
     }
 
     /// What happened since the last line. A call is in the line of the second in which it ended.
@@ -65,7 +70,7 @@ impl Watched {
 }
 
 /// Prints until the script is over.
-pub async fn report(script: &Script, mut clients: [Watched; 2], paint: Paint) {
+pub async fn report(script: &Script, clients: &mut [Watched; 2], paint: Paint) {
     println!(
         "\n{:>5}  {:<9} {:>7} {:>7} {:>9} {:>7} {:>9} {:>9} {:>9}  breaker",
         "time", "client", "offered", "good", "degraded", "failed", "at server", "p50", "p99",

@@ -48,7 +48,7 @@ use crate::{
     args::{Args, Asked},
     figures::Measured,
     live::Watched,
-    load::{Answer, Calls},
+    load::Answer,
     paint::Paint,
     script::Script,
     server::Server,
@@ -159,11 +159,8 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 
     let (naive_server, naive_url) = Server::start(script.clone()).await?;
     let naive_client = http_client()?;
-    let naive_calls = Arc::new(Calls::default());
-
     let (server, url) = Server::start(script.clone()).await?;
     let (client, breaker) = buttress_client(http_client()?)?;
-    let calls = Arc::new(Calls::default());
 
     // What the breaker does, with its evidence.
     let transitions = Arc::new(Mutex::new(Vec::new()));
@@ -177,12 +174,13 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
          {ATTEMPT_TIMEOUT:?} each; for buttress {TOTAL_TIMEOUT:?} in all.",
         args.rate, args.length,
     );
-    let watched = [
-        Watched::new("naive", naive_server.clone(), Arc::clone(&naive_calls), None),
-        Watched::new("buttress", server.clone(), Arc::clone(&calls), Some(breaker)),
+    let mut watched = [
+        Watched::new("naive", naive_server, None),
+        Watched::new("buttress", server, Some(breaker)),
     ];
+    let [naive_calls, calls] = watched.each_ref().map(|client| Arc::clone(&client.calls));
     tokio::join!(
-        live::report(&script, watched, paint),
+        live::report(&script, &mut watched, paint),
         load::offer(&script, args.rate, &naive_calls, || {
             naive::call(naive_client.clone(), naive_url.clone())
         }),
@@ -190,15 +188,9 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     );
     drop(subscription);
 
-    let measured = |server: &Server, calls: &Calls, transitions| Measured {
-        script: script.clone(),
-        calls: calls.finished_from(0),
-        arrivals: server.arrivals_from(0),
-        transitions,
-    };
+    let [naive, buttress] = watched.map(|client| client.measured(&script));
     let transitions = std::mem::take(&mut *transitions.lock().unwrap());
-    let naive = measured(&naive_server, &naive_calls, Vec::new());
-    let buttress = measured(&server, &calls, transitions);
+    let buttress = Measured { transitions, ..buttress };
     table::print(&naive, &buttress, paint);
     table::print_history(&buttress);
     let promises = promises::all(&naive, &buttress, breaker);
