@@ -34,8 +34,17 @@
 //! }
 //! ```
 //!
-//! When that is missing the compiler says so. Called through `.ready()` or `.oneshot()` it is less
-//! direct: look for "the trait bound `…: StackError` is not satisfied" among the notes.
+//! When that is missing the compiler says so wherever `Service` is asked for as a bound. Called
+//! through `.ready()` or `.oneshot()` it only says *"the method `ready` exists for struct `…`, but
+//! its trait bounds were not satisfied"*. To see the reason, ask for the bound:
+//!
+//! ```
+//! fn is_service<Req, S: tower::Service<Req>>(_: &S) {}
+//! # use buttress::{ServiceErrors, Stack, Timeout};
+//! # let client = Stack::new().timeout(std::time::Duration::from_secs(1)).layer(ServiceErrors)
+//! #     .service(tower::service_fn(|_: ()| async { Ok::<_, std::io::Error>(()) }));
+//! is_service::<(), _>(&client);
+//! ```
 
 use std::{fmt, time::Duration};
 

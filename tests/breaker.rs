@@ -559,11 +559,18 @@ async fn the_history_answers_why_it_opened_an_hour_ago() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_history_is_bounded() {
-    let breaker = quick().build().unwrap();
-    (0..100).for_each(|_| breaker.reset());
-    let history = breaker.snapshot().transitions;
-    assert_eq!((history.len(), history[31].generation), (32, 100));
+async fn the_history_is_bounded_and_remembers_how_a_long_outage_began() {
+    let breaker = quick().probes(1).build().unwrap();
+    trip(breaker);
+    for _ in 0..50 {
+        advance(OPEN_FOR).await;
+        record(breaker, Verdict::Transient);
+    }
+    let snapshot = breaker.snapshot();
+    assert_eq!((snapshot.transitions.len(), snapshot.transitions[31].generation), (32, 101));
+    let outage = snapshot.outage.unwrap();
+    assert_eq!((outage.from, outage.to, outage.generation), (State::Closed, State::Open, 1));
+    assert_eq!(outage.at.elapsed(), 50 * OPEN_FOR);
 }
 
 // ---- Waiting -------------------------------------------------------------------------------------

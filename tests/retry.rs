@@ -105,7 +105,8 @@ impl<R: ToString> Service<R> for Script {
 
 /// Without jitter, so that times are exact; a budget that does not refill.
 fn retry() -> RetryBuilder {
-    let budget = RetryBudget::builder("test").refill_per_second(0.0).build().unwrap();
+    let budget = RetryBudget::builder("test").ratio(0.1).cap(20.0).refill_per_second(0.0);
+    let budget = budget.build().unwrap();
     Retry::builder("test")
         .backoff(Backoff::exponential(100 * MS).jitter(Jitter::None))
         .budget(budget)

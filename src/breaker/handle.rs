@@ -78,10 +78,11 @@ impl CircuitBreaker {
     /// Takes the lock that transitions take, so it is not for the path of calls.
     pub fn snapshot(self) -> Snapshot {
         let cell = self.cell;
-        let (look, since, transitions, now) = {
+        let (look, since, outage, transitions, now) = {
             let ledger = lock(&cell.ledger);
             let now = Tick::now();
-            (cell.look(now), ledger.since, ledger.history.iter().cloned().collect(), now)
+            let history = ledger.history.iter().cloned().collect();
+            (cell.look(now), ledger.since, ledger.outage.clone(), history, now)
         };
         let generation = look.gate.generation();
         let passing = matches!(look.state, State::Closed | State::ForcedClosed) && !look.due;
@@ -109,6 +110,7 @@ impl CircuitBreaker {
             }),
             reason: opened.then(|| cell.open_reason()),
             shadow: cell.config.shadow,
+            outage,
             transitions,
         }
     }

@@ -238,7 +238,7 @@ mod tests {
             std::future::ready(Err(raise()))
         });
         let error = outcome.await.unwrap_err();
-        (attempts, 20.0 - retry.budget().unwrap().tokens(), error)
+        (attempts, 10.0 - retry.budget().unwrap().tokens(), error)
     }
 
     #[tokio::test(start_paused = true)]
