@@ -204,7 +204,8 @@ async fn law_11_fallback() {
 #[tokio::test(start_paused = true)]
 async fn law_11_a_whole_stack() {
     // Opens by hand only: a transition allocates.
-    let breaker = CircuitBreaker::builder("allocations").failure_ratio(1.0).build().unwrap();
+    let breaker = CircuitBreaker::builder("allocations").failure_ratio(1.0).min_calls(100);
+    let breaker = breaker.build().unwrap();
     let retry = retry(STEP);
     let stack = Stack::new().timeout(10 * LIMIT).retry(retry).breaker(breaker).timeout(LIMIT);
     let stack = stack.layer(ServiceErrors);
