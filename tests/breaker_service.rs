@@ -587,3 +587,51 @@ async fn a_breaker_shared_by_the_routes_of_an_axum_router() {
     assert_eq!(ask("/good").await.0, 200);
     assert_eq!(breaker.state(), State::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn law_05_a_waiter_that_nobody_polls_any_more_does_not_hold_up_the_others() {
+    let (breaker, mut idle, _) = build(waiting());
+    trip(breaker);
+    let mut other = idle.clone();
+    assert!(!is_ready(&mut idle));
+    // Kept, but not polled again: its task has something else to do.
+    let waited = timeout(OPEN_FOR + 5 * SECOND, other.ready()).await;
+    assert!(waited.is_ok(), "half-open, a probe is free, and nobody may have it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_the_queue_dissolves_when_the_circuit_closes() {
+    let breaker = waiting().build().unwrap();
+    trip(breaker);
+    advance(OPEN_FOR).await;
+    let permits = Arc::new(Semaphore::new(0));
+    let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
+    let mut slow = breaker.layer().layer(limit.layer(Probe::new().0));
+    let mut good = breaker.layer().layer(Probe::new().0);
+    let (waker, wakes) = Wakes::new();
+    assert!(!is_ready(&mut slow));
+    assert!(!poll_ready(&mut good, &waker), "it is not its turn");
+    breaker.reset();
+    assert!(wakes.count() > 0, "the circuit is closed, everybody may pass");
+}
+
+#[tokio::test(start_paused = true)]
+async fn forced_closed_nobody_queues() {
+    let breaker = waiting().build().unwrap();
+    breaker.force_closed("by hand", None);
+    let permits = Arc::new(Semaphore::new(0));
+    let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
+    let mut slow = breaker.layer().layer(limit.layer(Probe::new().0));
+    let mut good = breaker.layer().layer(Probe::new().0);
+    assert!(!is_ready(&mut slow));
+    assert!(is_ready(&mut good), "calls pass, so nobody has to wait for a turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn permitted_is_not_held_up_by_a_waiter_that_nobody_polls() {
+    let (breaker, mut idle, _) = build(waiting());
+    trip(breaker);
+    assert!(!is_ready(&mut idle));
+    let waited = timeout(OPEN_FOR + 5 * SECOND, breaker.permitted()).await;
+    assert!(waited.is_ok(), "half-open, a probe is free, and nobody may have it");
+}
