@@ -5,8 +5,9 @@ use std::{io, time::Duration};
 use buttress::Timeout;
 use tower::{Layer, Service, service_fn};
 
+fn serve<S: Service<()>>(_: S) {}
+
 fn main() {
     let client = service_fn(|_: ()| async { Ok::<_, io::Error>(()) });
-    let mut client = Timeout::after(Duration::from_secs(1)).layer().layer(client);
-    let _ = client.call(());
+    serve(Timeout::after(Duration::from_secs(1)).layer().layer(client));
 }

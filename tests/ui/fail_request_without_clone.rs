@@ -5,8 +5,9 @@ use tower::{Layer, Service, service_fn};
 
 struct Upload;
 
+fn serve<S: Service<Upload>>(_: S) {}
+
 fn main() {
     let client = service_fn(|_: Upload| async { Ok::<_, Error<std::io::Error>>(()) });
-    let mut client = Retry::builder("ui").build().unwrap().layer().layer(client);
-    let _ = client.call(Upload);
+    serve(Retry::builder("ui").build().unwrap().layer().layer(client));
 }
