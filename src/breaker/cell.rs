@@ -59,6 +59,8 @@ pub(super) struct BreakerCell {
     pub(super) turnstile: Semaphore,
     /// Told of every transition and of every probe given back.
     pub(super) changed: Notify,
+    /// Told when calls pass freely again: then nobody has to queue.
+    pub(super) passable: Notify,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl BreakerCell {
             subscribers: Subscribers::new(),
             turnstile: Semaphore::const_new(1),
             changed: Notify::const_new(),
+            passable: Notify::const_new(),
         }
     }
 
@@ -285,6 +288,11 @@ impl BreakerCell {
     #[inline(never)]
     fn would_refuse_while_not_closed(&self) -> bool {
         !self.config.shadow && self.free_at(Tick::now()).is_some()
+    }
+
+    /// Whether calls pass without being counted out.
+    pub(super) fn passes_freely(&self, now: Tick) -> bool {
+        matches!(self.look(now).state, State::Closed | State::ForcedClosed)
     }
 
     /// `None` if a call may pass at `now`, else when it is worth looking again if nothing changes

@@ -137,6 +137,9 @@ impl BreakerCell {
         for transition in transitions {
             self.meter.transition(&transition);
             self.changed.notify_waiters();
+            if matches!(transition.to, State::Closed | State::ForcedClosed) {
+                self.passable.notify_waiters();
+            }
             self.subscribers.tell(&transition);
         }
     }

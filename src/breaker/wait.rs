@@ -5,8 +5,19 @@
 //! had it goes through, and the next one steps up. So waiters pass in order, no more wake than can
 //! pass, and one that is dropped hands its place on, because that is what dropping a semaphore's
 //! permit, or a place in its queue, does.
+//!
+//! A waiter is somebody's task, and may be kept without being polled: a service readied in a
+//! `select!` that another branch won. At the head of the queue it would hold up the others for
+//! ever (law 5). So they leave the queue once a probe has lain free for [`STALLED`], and when the
+//! circuit closes, for then nobody has to wait.
 
-use std::{fmt, pin::Pin};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::sync::SemaphorePermit;
 
@@ -21,22 +32,22 @@ use crate::{clock::Tick, sync::Ordering};
 ///
 /// A balancer asks all its services whether they are ready and then calls one of them; that takes
 /// microseconds. A second is far beyond that and still short beside any open time.
-pub(super) const LEASE: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const LEASE: Duration = Duration::from_secs(1);
 
-/// The first place in the queue; given up when dropped.
+/// How long a free probe lies there untouched until those in the queue go for it out of order.
+/// Twice the time that a waiter at the head with a slow inner service may take.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// The first place in the queue, given up when dropped; or none, where there is no need to queue.
 pub(super) struct Turn {
-    _place: SemaphorePermit<'static>,
+    _place: Option<SemaphorePermit<'static>>,
 }
 
 /// Waits until this caller is the first in the queue and a call may pass.
 ///
 /// Cancel safe: dropped, it leaves the queue, and whoever is next moves up.
 pub(super) async fn turn(cell: &'static BreakerCell) -> Turn {
-    // The semaphore is never closed, and if it were, waiting no longer would be right.
-    let turn = match cell.turnstile.acquire().await {
-        Ok(place) => Turn { _place: place },
-        Err(_) => std::future::pending().await,
-    };
+    let turn = Turn { _place: place(cell).await };
     loop {
         let mut changed = std::pin::pin!(cell.changed.notified());
         // From here on no change is missed; only then look.
@@ -47,6 +58,38 @@ pub(super) async fn turn(cell: &'static BreakerCell) -> Turn {
                 let _ = tokio::time::timeout_at(until, changed).await;
             }
             None => changed.await,
+        }
+    }
+}
+
+/// The first place in the queue. `None` where waiting for it has become pointless: calls pass
+/// freely, or whoever has it leaves a free probe lying.
+async fn place(cell: &'static BreakerCell) -> Option<SemaphorePermit<'static>> {
+    let mut place = pin!(cell.turnstile.acquire());
+    let mut untouched = None;
+    loop {
+        let mut passable = pin!(cell.passable.notified());
+        passable.as_mut().enable();
+        let now = Tick::now();
+        if cell.passes_freely(now) {
+            return None;
+        }
+        let (gate, free_at) = (cell.gate(), cell.free_at(now));
+        if free_at.is_none() && untouched == Some(gate) {
+            return None;
+        }
+        untouched = free_at.is_none().then_some(gate);
+        let first = poll_fn(|cx| match place.as_mut().poll(cx) {
+            Poll::Ready(Ok(place)) => Poll::Ready(Some(place)),
+            // The semaphore is never closed.
+            Poll::Ready(Err(_)) | Poll::Pending => passable.as_mut().poll(cx).map(|()| None),
+        });
+        let place = match free_at.unwrap_or(now).after(STALLED).instant() {
+            Some(look_again) => tokio::time::timeout_at(look_again, first).await.ok().flatten(),
+            None => first.await,
+        };
+        if place.is_some() {
+            return place;
         }
     }
 }

@@ -1,0 +1,9 @@
+//! The messages of the compiler where inference or a bound fails: each trap of the error model is
+//! met by a note that says what to write, and by a program that passes.
+
+#[test]
+fn traps_of_inference() {
+    let tests = trybuild::TestCases::new();
+    tests.compile_fail("tests/ui/fail_*.rs");
+    tests.pass("tests/ui/pass_*.rs");
+}
