@@ -27,6 +27,23 @@ pub(crate) struct Row {
     label: Option<(&'static str, &'static str)>,
 }
 
+/// What policies of one kind report.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    policy: &'static str,
+    /// A breaker has gauges, too: its state and its share of failures.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    is_breaker: bool,
+    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
+    rows: &'static [Row],
+}
+
+impl Table {
+    const fn new(policy: &'static str, rows: &'static [Row]) -> Self {
+        Table { policy, is_breaker: false, rows }
+    }
+}
+
 const fn calls(outcome: &'static str) -> Row {
     let label = Some(("outcome", outcome));
     Row { metric: "buttress_calls_total", by_policy: true, label }
@@ -48,36 +65,45 @@ const fn fallbacks(kind: &'static str) -> Row {
 }
 
 /// The first six rows are the verdicts, in the order of [`VerdictKind`].
-pub(crate) const BREAKER: &[Row] = &[
-    calls("success"),
-    calls("transient"),
-    calls("throttled"),
-    calls("permanent"),
-    calls("refused"),
-    calls("ignored"),
-    rejections("open"),
-    rejections("probes_taken"),
-    rejections("shadow"),
-];
+pub(crate) const BREAKER: Table = Table {
+    is_breaker: true,
+    ..Table::new(
+        "circuit_breaker",
+        &[
+            calls("success"),
+            calls("transient"),
+            calls("throttled"),
+            calls("permanent"),
+            calls("refused"),
+            calls("ignored"),
+            rejections("open"),
+            rejections("probes_taken"),
+            rejections("shadow"),
+        ],
+    )
+};
 pub(crate) const BREAKER_OPEN: usize = 6;
 pub(crate) const BREAKER_PROBES_TAKEN: usize = 7;
 /// A shadow breaker let a call pass that it would have refused.
 pub(crate) const BREAKER_SHADOW: usize = 8;
 
 /// The first six rows are the verdicts, in the order of [`VerdictKind`].
-pub(crate) const RETRY: &[Row] = &[
-    calls("success"),
-    calls("transient"),
-    calls("throttled"),
-    calls("permanent"),
-    calls("refused"),
-    calls("ignored"),
-    retries("retried"),
-    retries("exhausted"),
-    retries("budget_denied"),
-    retries("uncloneable"),
-    retries("out_of_time"),
-];
+pub(crate) const RETRY: Table = Table::new(
+    "retry",
+    &[
+        calls("success"),
+        calls("transient"),
+        calls("throttled"),
+        calls("permanent"),
+        calls("refused"),
+        calls("ignored"),
+        retries("retried"),
+        retries("exhausted"),
+        retries("budget_denied"),
+        retries("uncloneable"),
+        retries("out_of_time"),
+    ],
+);
 /// Another attempt was started.
 pub(crate) const RETRY_RETRIED: usize = 6;
 /// The last allowed attempt failed.
@@ -89,27 +115,33 @@ pub(crate) const RETRY_UNCLONEABLE: usize = 9;
 /// The next attempt would have started after `max_elapsed`.
 pub(crate) const RETRY_OUT_OF_TIME: usize = 10;
 
-pub(crate) const TIMEOUT: &[Row] = &[
-    calls("success"),
-    calls("error"),
-    calls("timed_out"),
-    Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
-];
+pub(crate) const TIMEOUT: Table = Table::new(
+    "timeout",
+    &[
+        calls("success"),
+        calls("error"),
+        calls("timed_out"),
+        Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+    ],
+);
 pub(crate) const TIMEOUT_SUCCESS: usize = 0;
 pub(crate) const TIMEOUT_ERROR: usize = 1;
 pub(crate) const TIMEOUT_TIMED_OUT: usize = 2;
 /// A timeout fired.
 pub(crate) const TIMEOUT_FIRED: usize = 3;
 
-pub(crate) const FALLBACK: &[Row] = &[
-    calls("good"),
-    calls("degraded"),
-    calls("failed"),
-    fallbacks("value"),
-    fallbacks("function"),
-    fallbacks("service"),
-    fallbacks("uncloneable"),
-];
+pub(crate) const FALLBACK: Table = Table::new(
+    "fallback",
+    &[
+        calls("good"),
+        calls("degraded"),
+        calls("failed"),
+        fallbacks("value"),
+        fallbacks("function"),
+        fallbacks("service"),
+        fallbacks("uncloneable"),
+    ],
+);
 /// The primary's outcome went through as it was, and it was no failure to fall back from.
 pub(crate) const FALLBACK_GOOD: usize = 0;
 /// The fallback answered.
@@ -127,10 +159,8 @@ pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
 
 /// Counts what one policy does.
 pub(crate) struct Meter {
-    policy: &'static str,
+    table: Table,
     name: &'static str,
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-    rows: &'static [Row],
     #[cfg(feature = "metrics")]
     handles: OnceLock<Handles>,
     /// Generation and state of a breaker's latest transition, `generation:29 | state:3`.
@@ -159,15 +189,10 @@ pub(crate) struct Stopwatch {
 }
 
 impl Meter {
-    pub(crate) const fn new(
-        policy: &'static str,
-        name: &'static str,
-        rows: &'static [Row],
-    ) -> Self {
+    pub(crate) const fn new(name: &'static str, table: Table) -> Self {
         Meter {
-            policy,
+            table,
             name,
-            rows,
             #[cfg(feature = "metrics")]
             handles: OnceLock::new(),
             #[cfg(feature = "metrics")]
@@ -275,7 +300,7 @@ impl Meter {
     pub(crate) fn raised(&self, error: &PolicyError) {
         #[cfg(feature = "tracing")]
         {
-            let (policy, name, kind) = (self.policy, self.name, error.kind().as_str());
+            let (policy, name, kind) = (self.table.policy, self.name, error.kind().as_str());
             if error.reached_service() {
                 tracing::debug!(policy, name, kind, %error, "call given up");
             } else {
@@ -303,7 +328,7 @@ impl Meter {
     /// No other attempt follows this one, which failed: `row` of [`RETRY`] says why.
     pub(crate) fn not_retrying(&self, attempt: u32, verdict: VerdictKind, row: usize) {
         #[cfg(feature = "tracing")]
-        if let Some((_, result)) = self.rows[row].label {
+        if let Some((_, result)) = self.table.rows[row].label {
             tracing::debug!(
                 name = self.name,
                 attempt,
@@ -390,7 +415,7 @@ impl Meter {
     fn register(&self) -> Handles {
         use metrics::{Label, counter, gauge, histogram};
         describe();
-        let (policy, name) = (self.policy, self.name);
+        let (policy, name) = (self.table.policy, self.name);
         let counter = |row: &Row| {
             let mut labels = vec![Label::from_static_parts("name", name)];
             if row.by_policy {
@@ -400,9 +425,9 @@ impl Meter {
             counter!(row.metric, labels)
         };
         let state = |state: State| gauge!("buttress_breaker_state", "name" => name, "state" => state.as_str());
-        let is_breaker = std::ptr::eq(self.rows, BREAKER);
+        let Table { is_breaker, rows, .. } = self.table;
         Handles {
-            counters: self.rows.iter().map(counter).collect(),
+            counters: rows.iter().map(counter).collect(),
             duration: histogram!(
                 "buttress_call_duration_seconds", "policy" => policy, "name" => name
             ),
@@ -484,7 +509,9 @@ pub(crate) fn many_policies(count: usize) {
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Meter { policy, name, .. } = self;
-        f.debug_struct("Meter").field("policy", policy).field("name", name).finish_non_exhaustive()
+        f.debug_struct("Meter")
+            .field("policy", &self.table.policy)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -131,7 +131,7 @@ impl BreakerCell {
             evidence: AtomicU64::new(0),
             config,
             name,
-            meter: Meter::new("circuit_breaker", name, telemetry::BREAKER),
+            meter: Meter::new(name, telemetry::BREAKER),
             recent: RecentFailures::new(),
             ledger: Mutex::new(ledger),
             subscribers: Subscribers::new(),
