@@ -283,7 +283,7 @@ impl fmt::Display for PolicyError {
         let name = self.name;
         match self.reason {
             Reason::CircuitOpen(OpenReason::Forced) => {
-                write!(f, "circuit {name:?} is forced open")?
+                write!(f, "circuit {name:?} is forced open")?;
             }
             Reason::CircuitOpen(why) => write!(f, "circuit {name:?} is open: {why}")?,
             Reason::ProbesTaken(why) => {

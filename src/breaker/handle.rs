@@ -3,7 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use super::{
     CircuitBreakerBuilder, CircuitBreakerConfig, CircuitBreakerFuture, CircuitBreakerLayer, Permit,
     Probes, Snapshot, State, Subscription, Transition, attempt::Attempt, cell::BreakerCell,
-    wait::turn,
+    wait::turn, window::Counts,
 };
 use crate::{
     cell,
@@ -86,8 +86,7 @@ impl CircuitBreaker {
         };
         let generation = look.gate.generation();
         let passing = matches!(look.state, State::Closed | State::ForcedClosed) && !look.due;
-        let counts =
-            if passing { cell.failure_counts(generation, now) } else { Default::default() };
+        let counts = if passing { cell.failure_counts(generation, now) } else { Counts::default() };
         let opened = matches!(look.state, State::Open | State::HalfOpen | State::ForcedOpen);
         let waiting = matches!(look.state, State::Open | State::ForcedOpen);
         Snapshot {
@@ -100,14 +99,16 @@ impl CircuitBreaker {
             failures: counts.bad,
             slow: cell.slow_counts(generation, now).map(|slow| if passing { slow.bad } else { 0 }),
             consecutive_failures: if passing { cell.failures_in_a_row(generation) } else { 0 },
-            probes: (look.state == State::HalfOpen).then(|| match look.due {
-                true => Probes::default(),
-                false => Probes {
+            probes: match look.state {
+                // A phase that is only due has not had any.
+                State::HalfOpen if look.due => Some(Probes::default()),
+                State::HalfOpen => Some(Probes {
                     outstanding: look.gate.outstanding(),
                     succeeded: look.gate.succeeded(),
                     failed: look.gate.failed(),
-                },
-            }),
+                }),
+                _ => None,
+            },
             reason: opened.then(|| cell.open_reason()),
             shadow: cell.config.shadow,
             outage,
@@ -241,10 +242,10 @@ impl CircuitBreaker {
     /// Cancel safe: dropped, it leaves the queue to the next.
     pub async fn permitted(self) -> Permit {
         loop {
-            if self.cell.gate().is_closed() || self.cell.config.shadow {
-                if let Ok(permit) = self.try_acquire() {
-                    return permit;
-                }
+            if (self.cell.gate().is_closed() || self.cell.config.shadow)
+                && let Ok(permit) = self.try_acquire()
+            {
+                return permit;
             }
             // Kept until the permit is there: whoever is next looks only then.
             let _turn = turn(self.cell).await;

@@ -276,7 +276,7 @@ impl RetryBuilder {
             (None, Some(own)) => Some(RetryBudget::from_config(name, own)?),
             (None, None) => None,
         };
-        let meter = Meter::new("retry", name, RETRY);
+        let meter = Meter::new(name, RETRY);
         let counts = std::array::from_fn(|_| AtomicU64::new(0));
         Ok(Retry { cell: cell::forever(RetryCell { config, budget, meter, name, counts }) })
     }

@@ -189,6 +189,7 @@ impl Operation {
 
     fn stop(&self, stop: Stop) {
         self.cell.count(stop.row());
+        self.cell.meter.not_retrying(self.attempt, self.verdict.kind(), stop.row());
         self.finish();
     }
 
