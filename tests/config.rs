@@ -211,7 +211,7 @@ fn budgets() {
         (1e-9, "1e-9"),
         (100_001.0, "100001.0"),
     ] {
-        let cost = format!("must be at least 1 and at most the cap 20.0, but is {written}");
+        let cost = format!("must be at least 1 and at most the cap 10.0, but is {written}");
         for (built, field, rule) in [
             (
                 budget(|x| x.ratio(number)),
@@ -253,11 +253,11 @@ fn budgets() {
         ),
         (
             budget(|x| x.failed_cost(0.0)),
-            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 20.0, but is 0.0",
+            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 0.0",
         ),
         (
             budget(|x| x.failed_cost(21.0)),
-            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 20.0, but is 21.0",
+            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 21.0",
         ),
         // The default price of a timeout is two.
         (
@@ -579,7 +579,7 @@ fn the_defaults() {
         throttled_cost,
         ..
     } = RetryBudgetConfig::default();
-    assert_eq!((ratio, refill_per_second, cap), (0.1, 1.0, 20.0));
+    assert_eq!((ratio, refill_per_second, cap), (0.2, 1.0, 10.0));
     assert_eq!((failed_cost, timed_out_cost, throttled_cost), (1.0, 2.0, 1.0));
 
     assert_eq!(TimeoutConfig::default().after, SECOND);
@@ -604,7 +604,7 @@ fn the_defaults_in_full() {
          shadow: false }",
         "RetryConfig { max_attempts: 3, max_retry_after: 30s, max_elapsed: None, \
          backoff: Backoff { kind: Exponential, base: 50ms, factor: 2.0, max: 30s, jitter: None }, \
-         budget: Some(RetryBudgetConfig { ratio: 0.1, refill_per_second: 1.0, cap: 20.0, \
+         budget: Some(RetryBudgetConfig { ratio: 0.2, refill_per_second: 1.0, cap: 10.0, \
          failed_cost: 1.0, timed_out_cost: 2.0, throttled_cost: 1.0 }) }",
         "TimeoutConfig { after: 1s }",
         "FallbackConfig { when: [transient, throttled, refused] }",

@@ -93,7 +93,7 @@ fn each_kind_of_failure_has_its_price() {
         .build()
         .unwrap();
     for (kind, left) in
-        [(FailureKind::Failed, 19.0), (FailureKind::TimedOut, 17.0), (FailureKind::Throttled, 13.5)]
+        [(FailureKind::Failed, 9.0), (FailureKind::TimedOut, 7.0), (FailureKind::Throttled, 3.5)]
     {
         assert!(budget.try_withdraw(kind));
         assert!((budget.tokens() - left).abs() < 1e-9, "{kind}: {}", budget.tokens());
