@@ -44,6 +44,11 @@ impl Tick {
         Tick(self.0.saturating_add(nanos(delay)))
     }
 
+    /// This point less `delay`.
+    pub(crate) fn before(self, delay: Duration) -> Self {
+        Tick(self.0.saturating_sub(nanos(delay)))
+    }
+
     /// Time since `earlier`, zero if that lies in the future.
     pub(crate) fn since(self, earlier: Tick) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -37,7 +37,7 @@ struct Call {
 enum Phase {
     Closed { calls: VecDeque<(u64, bool, bool)>, in_a_row: u32, forced_until: Option<Option<u64>> },
     Open { until: Option<u64>, forced: bool },
-    HalfOpen { outstanding: u32, first_started: u64, succeeded: u32, failed: u32 },
+    HalfOpen { outstanding: u32, sign_of_life: u64, succeeded: u32, failed: u32 },
 }
 
 struct Model {
@@ -60,7 +60,7 @@ impl Model {
     }
 
     fn half_open() -> Phase {
-        Phase::HalfOpen { outstanding: 0, first_started: 0, succeeded: 0, failed: 0 }
+        Phase::HalfOpen { outstanding: 0, sign_of_life: 0, succeeded: 0, failed: 0 }
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -88,8 +88,8 @@ impl Model {
                 Phase::Closed { forced_until: Some(Some(until)), .. } if self.now >= until => {
                     self.enter(Self::closed(None));
                 }
-                Phase::HalfOpen { outstanding, first_started, .. } if outstanding > 0 => {
-                    let deadline = first_started + self.config.half_open_for.as_millis() as u64;
+                Phase::HalfOpen { outstanding, sign_of_life, .. } if outstanding > 0 => {
+                    let deadline = sign_of_life + self.config.half_open_for.as_millis() as u64;
                     if self.now < deadline {
                         return;
                     }
@@ -125,12 +125,12 @@ impl Model {
         match &mut self.phase {
             Phase::Closed { .. } => Some(Call { life, probe: false, started: now }),
             Phase::Open { .. } => None,
-            Phase::HalfOpen { outstanding, first_started, succeeded, failed } => {
+            Phase::HalfOpen { outstanding, sign_of_life, succeeded, failed } => {
                 if *outstanding + *succeeded + *failed == self.config.probes {
                     return None;
                 }
                 if *outstanding == 0 {
-                    *first_started = now;
+                    *sign_of_life = now;
                 }
                 *outstanding += 1;
                 Some(Call { life, probe: true, started: now })
@@ -160,19 +160,27 @@ impl Model {
 
     fn finish_probe(&mut self, bad: bool, neutral: bool) {
         let probes = self.config.probes;
-        let Phase::HalfOpen { outstanding, succeeded, failed, .. } = &mut self.phase else {
+        let now = self.now;
+        let Phase::HalfOpen { outstanding, sign_of_life, succeeded, failed } = &mut self.phase
+        else {
             panic!("a probe of this life outside of half-open")
         };
         *outstanding -= 1;
-        match (neutral, bad) {
-            (true, _) => return,
-            (false, true) => *failed += 1,
-            (false, false) => *succeeded += 1,
+        if neutral {
+            return;
+        }
+        if *outstanding > 0 {
+            *sign_of_life = now;
+        }
+        if bad {
+            *failed += 1;
+        } else {
+            *succeeded += 1;
         }
         let reaches =
             |successes: u32| f64::from(successes) / f64::from(probes) >= self.config.success_ratio;
-        let failed = *failed;
-        if reaches(*succeeded) {
+        let (succeeded, failed) = (*succeeded, *failed);
+        if reaches(succeeded) {
             self.enter(Self::closed(None));
         } else if !reaches(probes - failed) {
             self.open(self.now, OpenReason::ProbesFailed { failed, probes });

@@ -52,11 +52,21 @@ impl Attempt {
     #[inline]
     pub(super) fn finish(self, verdict: Verdict, kind: impl FnOnce() -> FailureKind) {
         let (cell, ticket, started) = (self.cell, self.ticket, self.started);
-        mem::forget(self);
         match verdict {
-            Verdict::Success | Verdict::Permanent => cell.good(ticket, started),
-            Verdict::Transient | Verdict::Throttled { .. } => cell.bad(ticket, started, kind()),
-            Verdict::Refused { .. } | Verdict::Ignored => cell.neutral(ticket),
+            Verdict::Success | Verdict::Permanent => {
+                mem::forget(self);
+                cell.good(ticket, started);
+            }
+            Verdict::Transient | Verdict::Throttled { .. } => {
+                // Asks the user's error type, which may panic: the attempt is still whole then.
+                let kind = kind();
+                mem::forget(self);
+                cell.bad(ticket, started, kind);
+            }
+            Verdict::Refused { .. } | Verdict::Ignored => {
+                mem::forget(self);
+                cell.neutral(ticket);
+            }
         }
     }
 }

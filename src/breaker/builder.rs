@@ -106,8 +106,9 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// How long probes may be under way: if the first of them has been out for this long, the
-    /// circuit opens again, for longer. Without any probe under way it stays half-open. Above zero.
+    /// How long probes may be under way without a sign of life: if for this long none of those
+    /// under way has come back, the circuit opens again, for longer. Without any probe under way it
+    /// stays half-open. Above zero.
     ///
     /// Default: 30 s, longer than any sensible timeout. This is only what saves a breaker over a
     /// service without one.

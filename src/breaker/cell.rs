@@ -44,6 +44,8 @@ pub(super) struct BreakerCell {
     pub(super) deadline: Deadline,
     /// When the last reservation of a probe runs out.
     pub(super) lease: AtomicU64,
+    /// How often lapsed reservations were taken back, so that their owners know.
+    pub(super) reclaims: AtomicU64,
     /// How long the circuit will be open when it opens next: drawn beforehand, so that what a
     /// missed deadline leads to is known to every reader and not only to the one that acts on it.
     pub(super) next_open_for: AtomicU64,
@@ -95,6 +97,8 @@ pub(super) struct Look {
     pub(super) state: State,
     /// When an open or forced state ends; when probes are overdue.
     pub(super) until: Tick,
+    /// When the state in effect began, if the stored one is out of date.
+    pub(super) since: Tick,
     /// Whether the stored state is out of date.
     pub(super) due: bool,
 }
@@ -129,6 +133,7 @@ impl BreakerCell {
             until: AtomicU64::new(0),
             deadline: Deadline::new(now),
             lease: AtomicU64::new(0),
+            reclaims: AtomicU64::new(0),
             next_open_for: AtomicU64::new(next_open_for),
             evidence: AtomicU64::new(0),
             config,
@@ -153,7 +158,8 @@ impl BreakerCell {
         loop {
             let gate = self.gate();
             let stored = gate.state();
-            let in_effect = |state, until| Look { gate, state, until, due: state != stored };
+            let in_effect =
+                |state, until| Look { gate, state, until, since: until, due: state != stored };
             match stored {
                 State::Closed => return in_effect(State::Closed, Tick::NEVER),
                 State::Open | State::ForcedOpen | State::ForcedClosed => {
@@ -172,8 +178,12 @@ impl BreakerCell {
                         return in_effect(State::HalfOpen, deadline);
                     }
                     let until = deadline.after(self.next_open_for());
-                    let state = if now < until { State::Open } else { State::HalfOpen };
-                    return Look { gate, state, until, due: true };
+                    let (state, since) = if now < until {
+                        (State::Open, deadline)
+                    } else {
+                        (State::HalfOpen, until)
+                    };
+                    return Look { gate, state, until, since, due: true };
                 }
             }
         }
@@ -198,6 +208,16 @@ impl BreakerCell {
     #[inline(never)]
     fn admit_while_not_closed(&self) -> Result<Ticket, PolicyError> {
         let now = Tick::now();
+        self.enter(now).or_else(|look| self.refuse(look, now))
+    }
+
+    /// A ticket for what is no call but has an outcome: a readiness that failed.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        self.enter(Tick::now()).ok()
+    }
+
+    /// A ticket, or what stands against it. Tells nobody.
+    fn enter(&self, now: Tick) -> Result<Ticket, Look> {
         loop {
             let look = self.look(now);
             if look.due {
@@ -209,7 +229,7 @@ impl BreakerCell {
                 State::Closed | State::ForcedClosed => {
                     return Ok(Ticket { generation, kind: TicketKind::Counted });
                 }
-                State::Open | State::ForcedOpen => return self.refuse(look, now),
+                State::Open | State::ForcedOpen => return Err(look),
                 State::HalfOpen => match look.gate.start_probe(self.config.probes) {
                     Some(next) => {
                         if self.begin_probe(look.gate, next, now) {
@@ -217,14 +237,14 @@ impl BreakerCell {
                         }
                     }
                     None if self.reclaim_reservations(look.gate, now) => {}
-                    None => return self.refuse(look, now),
+                    None => return Err(look),
                 },
             }
         }
     }
 
-    /// Moves the gate to one more outstanding probe. Probes are overdue from the moment the first
-    /// of those under way has been out for the configured time: where none is, the clock restarts.
+    /// Moves the gate to one more outstanding probe. Where none was under way, the time until they
+    /// are overdue starts over.
     pub(super) fn begin_probe(&self, gate: Gate, next: Gate, now: Tick) -> bool {
         if gate.outstanding() == 0 {
             self.deadline.extend(gate.generation(), now.after(self.config.half_open_for));
@@ -234,10 +254,11 @@ impl BreakerCell {
 
     /// Takes back reservations nobody has used within their lease. True if something changed.
     pub(super) fn reclaim_reservations(&self, gate: Gate, now: Tick) -> bool {
-        gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire) && {
-            self.swap(gate, gate.reclaim_reserved());
-            true
+        let lapsed = gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire);
+        if lapsed && self.swap(gate, gate.reclaim_reserved()) {
+            self.reclaims.fetch_add(1, Ordering::AcqRel);
         }
+        lapsed
     }
 
     pub(super) fn swap(&self, from: Gate, to: Gate) -> bool {
@@ -256,7 +277,7 @@ impl BreakerCell {
     }
 
     fn refusal(&self, look: Look, now: Tick) -> PolicyError {
-        let why = self.open_reason();
+        let why = self.open_reason(look);
         let error = if look.state == State::HalfOpen {
             self.meter.count(telemetry::BREAKER_PROBES_TAKEN);
             PolicyError::probes_taken(self.name, why)
@@ -317,8 +338,17 @@ impl BreakerCell {
         }
     }
 
-    pub(super) fn open_reason(&self) -> OpenReason {
+    /// Why it is open, or was before it became half-open.
+    pub(super) fn open_reason(&self, look: Look) -> OpenReason {
+        if look.due && look.gate.state() == State::HalfOpen {
+            return self.probes_overdue(look.gate);
+        }
         evidence::unpack(self.evidence.load(Ordering::Acquire), &self.config)
+    }
+
+    pub(super) fn probes_overdue(&self, gate: Gate) -> OpenReason {
+        let probes = self.config.probes;
+        OpenReason::ProbesOverdue { outstanding: gate.outstanding(), probes }
     }
 
     // ---- Recording ---------------------------------------------------------------------------
@@ -439,6 +469,10 @@ impl BreakerCell {
                 return;
             }
             let next = gate.finish_probe(probe);
+            if probe != Probe::GivenBack && next.outstanding() > 0 {
+                // A sign of life. Those still under way may have begun only just now.
+                self.deadline.extend(ticket.generation, now.after(self.config.half_open_for));
+            }
             if self.swap(gate, next) {
                 break next;
             }

@@ -8,22 +8,25 @@ use crate::{
 const TIME_BITS: u32 = 48;
 const NEVER: u64 = (1 << TIME_BITS) - 1;
 
-/// When the outstanding probes of a half-open phase are overdue: 48 bits of microseconds since the
-/// breaker was built (nine years), tagged with the low bits of the generation, so that a probe of
+/// Half of what 48 bits of microseconds hold.
+const FOUR_YEARS: Duration = Duration::from_micros(1 << (TIME_BITS - 1));
+
+/// When the outstanding probes of a half-open phase are overdue: 48 bits of microseconds since four
+/// years before the breaker was built (for a clock may be behind the builder's), tagged with the low bits of the generation, so that a probe of
 /// one phase cannot move the deadline of the next.
 #[derive(Debug)]
 pub(super) struct Deadline {
-    start: Tick,
+    origin: Tick,
     word: AtomicU64,
 }
 
 impl Deadline {
     pub(super) fn new(start: Tick) -> Self {
-        Deadline { start, word: AtomicU64::new(0) }
+        Deadline { origin: start.before(FOUR_YEARS), word: AtomicU64::new(0) }
     }
 
     fn pack(&self, generation: u32, at: Tick) -> u64 {
-        let micros = u64::try_from(at.since(self.start).as_micros()).unwrap_or(NEVER);
+        let micros = u64::try_from(at.since(self.origin).as_micros()).unwrap_or(NEVER);
         u64::from(generation) << TIME_BITS | micros.min(NEVER)
     }
 
@@ -40,7 +43,7 @@ impl Deadline {
         }
         Some(match word & NEVER {
             NEVER => Tick::NEVER,
-            micros => self.start.after(Duration::from_micros(micros)),
+            micros => self.origin.after(Duration::from_micros(micros)),
         })
     }
 

@@ -93,7 +93,9 @@ impl CircuitBreaker {
             name: cell.name,
             state: look.state,
             generation,
-            since: since.instant().unwrap_or_else(tokio::time::Instant::now),
+            since: if look.due { look.since } else { since }
+                .instant()
+                .unwrap_or_else(tokio::time::Instant::now),
             ready_at: if waiting { look.until.instant() } else { None },
             calls: counts.calls,
             failures: counts.bad,
@@ -109,7 +111,7 @@ impl CircuitBreaker {
                 }),
                 _ => None,
             },
-            reason: opened.then(|| cell.open_reason()),
+            reason: opened.then(|| cell.open_reason(look)),
             shadow: cell.config.shadow,
             outage,
             transitions,
@@ -118,10 +120,11 @@ impl CircuitBreaker {
 
     /// Calls `callback` at every transition, until the subscription is dropped.
     ///
-    /// It runs in whatever task or thread caused the transition, outside of every lock, after the
-    /// transition is in effect; so it may use the breaker, and it should not block. Transitions
-    /// made by two threads at once may be told in either order: their generations tell which came
-    /// first. A callback that panics is caught.
+    /// It runs in a task or thread that causes a transition, outside of every lock, after the
+    /// transition is in effect; so it may use the breaker, and it should not block. Transitions are
+    /// told one after the other, in the order in which they were made; one that is made meanwhile,
+    /// by another thread or by a callback, is told by whoever is at it. A callback that panics is
+    /// caught.
     ///
     /// To await transitions, send them from here into a channel:
     ///
@@ -242,7 +245,8 @@ impl CircuitBreaker {
     /// Cancel safe: dropped, it leaves the queue to the next.
     pub async fn permitted(self) -> Permit {
         loop {
-            if (self.cell.gate().is_closed() || self.cell.config.shadow)
+            let cell = self.cell;
+            if (cell.gate().is_closed() || cell.config.shadow || cell.passes_freely(Tick::now()))
                 && let Ok(permit) = self.try_acquire()
             {
                 return permit;

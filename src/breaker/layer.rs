@@ -25,10 +25,40 @@ impl<C> CircuitBreakerLayer<C> {
     }
 }
 
+impl<C> CircuitBreakerLayer<C> {
+    /// Lets go of what the wrapped service has reserved when the circuit opens before the call.
+    ///
+    /// A limiter gives out its permit in `poll_ready`. If the circuit opens between that and the
+    /// call, the permit would lie idle in this service for as long as the circuit is open, and
+    /// perhaps be the one that a probe needs. With this, the wrapped service is then replaced by a
+    /// clone, which has none.
+    ///
+    /// Default: off, because it asks `Clone` of the service. Clients do not need it.
+    pub fn releasing(self) -> ReleasingCircuitBreakerLayer<C> {
+        ReleasingCircuitBreakerLayer { layer: self }
+    }
+}
+
 impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     type Service = CircuitBreakerService<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreakerService::new(inner, self.breaker, self.classifier.clone())
+        CircuitBreakerService::new(inner, self.breaker, self.classifier.clone(), |_| None)
+    }
+}
+
+/// Wraps services that reserve something when they are ready; made by
+/// [`CircuitBreakerLayer::releasing`].
+#[derive(Clone, Copy, Debug)]
+pub struct ReleasingCircuitBreakerLayer<C = Errors> {
+    layer: CircuitBreakerLayer<C>,
+}
+
+impl<S: Clone, C: Clone> Layer<S> for ReleasingCircuitBreakerLayer<C> {
+    type Service = CircuitBreakerService<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let CircuitBreakerLayer { breaker, classifier } = self.layer.clone();
+        CircuitBreakerService::new(inner, breaker, classifier, |inner| Some(inner.clone()))
     }
 }

@@ -1,6 +1,11 @@
 //! Transitions: made one at a time, remembered, and told to whoever listens.
 
-use std::{borrow::Cow, collections::VecDeque, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use super::{OpenReason, State, Transition, cell::BreakerCell, evidence, gate::Gate};
 use crate::{
@@ -23,12 +28,24 @@ pub(super) struct Ledger {
     /// Openings in a row without a recovery between them.
     openings: u32,
     last_open_for: Option<Duration>,
+    /// Transitions that the subscribers have not been told of yet.
+    untold: VecDeque<Transition>,
+    /// Whether somebody is telling them.
+    telling: bool,
 }
 
 impl Ledger {
     pub(super) fn new(now: Tick) -> Self {
         let history = VecDeque::with_capacity(HISTORY);
-        Ledger { history, outage: None, since: now, openings: 0, last_open_for: None }
+        Ledger {
+            history,
+            outage: None,
+            since: now,
+            openings: 0,
+            last_open_for: None,
+            untold: VecDeque::new(),
+            telling: false,
+        }
     }
 
     /// Draws how long the next opening will last.
@@ -69,8 +86,15 @@ impl BreakerCell {
         step: Step,
         still: impl Fn(Gate) -> bool,
     ) -> Option<Transition> {
+        // Somebody else may have made the transition that this one was decided on before the lock
+        // was ours. Nothing but a transition changes the generation, so from here on it stands.
+        let present = self.gate();
+        if present.generation() != step.from.generation() || !still(present) {
+            return None;
+        }
         let generation = step.from.next_generation();
         // First all that the new state implies, then the gate that makes it so.
+        let evidence = self.evidence.load(Ordering::Acquire);
         match step.to {
             State::Open | State::ForcedOpen => {
                 self.until.store(step.until.bits(), Ordering::Release);
@@ -88,7 +112,9 @@ impl BreakerCell {
         }
         loop {
             let gate = self.gate();
-            if gate.generation() != step.from.generation() || !still(gate) {
+            if !still(gate) {
+                // A probe came back just in time. The half-open state has no use for `until`.
+                self.evidence.store(evidence, Ordering::Release);
                 return None;
             }
             if self.swap(gate, Gate::new(step.to, generation)) {
@@ -132,15 +158,40 @@ impl BreakerCell {
         Some(transition)
     }
 
-    /// Tells of transitions; after the lock is gone (law 12).
-    fn publish(&self, transitions: impl IntoIterator<Item = Transition>) {
-        for transition in transitions {
-            self.meter.transition(&transition);
-            self.changed.notify_waiters();
-            if matches!(transition.to, State::Closed | State::ForcedClosed) {
-                self.passable.notify_waiters();
+    /// Tells of transitions, in the order in which they were made, outside of the lock (law 12).
+    ///
+    /// One thread at a time does the telling. Transitions made meanwhile, by others or by the
+    /// callbacks themselves, are left to it.
+    fn publish(&self, made: impl IntoIterator<Item = Transition>) {
+        {
+            let mut ledger = lock(&self.ledger);
+            for transition in made {
+                self.wake_waiters(transition.to);
+                ledger.untold.push_back(transition);
             }
+            if ledger.telling {
+                return;
+            }
+            ledger.telling = true;
+        }
+        loop {
+            let next = {
+                let mut ledger = lock(&self.ledger);
+                let next = ledger.untold.pop_front();
+                ledger.telling = next.is_some();
+                next
+            };
+            let Some(transition) = next else { return };
+            // A recorder is other people's code as well, and must not keep the rest untold.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.meter.transition(&transition)));
             self.subscribers.tell(&transition);
+        }
+    }
+
+    fn wake_waiters(&self, state: State) {
+        self.changed.notify_waiters();
+        if matches!(state, State::Closed | State::ForcedClosed) {
+            self.passable.notify_waiters();
         }
     }
 
@@ -165,16 +216,18 @@ impl BreakerCell {
         }
         let gate = look.gate;
         if gate.state() != State::HalfOpen {
-            let step = Step { at: look.until, ..Step::new(gate, look.state, now) };
+            let step = Step { at: look.since, ..Step::new(gate, look.state, now) };
             return self.step(ledger, step, |_| true);
         }
         let deadline = self.deadline.of(gate.generation())?;
-        let probes = self.config.probes;
-        let why = OpenReason::ProbesOverdue { outstanding: gate.outstanding(), probes };
         let mut step = Step { at: deadline, ..Step::new(gate, State::Open, now) };
         step.until = deadline.after(self.next_open_for());
-        step.reason = Some(why);
-        self.step(ledger, step, |gate| gate.outstanding() > 0)
+        step.reason = Some(self.probes_overdue(gate));
+        self.step(ledger, step, |gate| {
+            // Those that were overdue may have come back, and a new one begun.
+            let deadline = self.deadline.of(gate.generation());
+            gate.outstanding() > 0 && deadline.is_some_and(|deadline| now >= deadline)
+        })
     }
 
     /// A condition has tripped in this generation.

@@ -1,19 +1,18 @@
 use std::{
     fmt, mem,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
     CircuitBreaker, CircuitBreakerFuture, WhenOpen,
     attempt::Attempt,
     cell::BreakerCell,
-    wait::{Clearance, LEASE, PendingTurn, Reservation, Turn, turn},
+    wait::{Clearance, PendingTurn, Reservation, Turn, turn},
 };
 use crate::{
+    clock::Tick,
     error::{PolicyError, StackError},
     verdict::{Classify, Errors, FailureKind, Verdict},
 };
@@ -28,7 +27,9 @@ use crate::{
 /// An error from the wrapped service's own `poll_ready` is an outcome and is counted.
 ///
 /// If the circuit opens between `poll_ready` and `call`, the call is refused, and what the wrapped
-/// service had reserved stays reserved until `poll_ready` is called again, or this is dropped.
+/// service had reserved stays reserved until that is called or dropped. A service that reserves
+/// something in `poll_ready` (a limiter's permit) should be wrapped by
+/// [`releasing`](super::CircuitBreakerLayer::releasing), which lets go of it at the next `poll_ready`.
 pub struct CircuitBreakerService<S, C = Errors> {
     inner: S,
     classifier: C,
@@ -36,6 +37,11 @@ pub struct CircuitBreakerService<S, C = Errors> {
     /// Readiness was promised without asking the wrapped service: the call must be refused, even
     /// if the circuit has closed since.
     refusing: bool,
+    /// The wrapped service has said that it is ready, and has not been called since.
+    inner_is_ready: bool,
+    /// A fresh instance in place of one that is ready and will not be called; see
+    /// [`CircuitBreakerLayer::releasing`](super::CircuitBreakerLayer::releasing).
+    renew: fn(&S) -> Option<S>,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -43,9 +49,9 @@ pub struct CircuitBreakerService<S, C = Errors> {
 enum Waiting {
     /// For its turn, among all that wait for this breaker.
     Turn(PendingTurn),
-    /// It is its turn; for the wrapped service to be ready. A service that takes too long over
-    /// that goes to the end of the queue.
-    Inner { _turn: Turn, patience: Pin<Box<Sleep>> },
+    /// It is its turn; for the wrapped service to be ready. If that takes too long, the others
+    /// pass it by.
+    Inner(#[allow(dead_code)] Turn),
     /// For its caller to call.
     Call(Reservation),
 }
@@ -57,9 +63,21 @@ impl Waiting {
 }
 
 impl<S, C> CircuitBreakerService<S, C> {
-    pub(super) const fn new(inner: S, breaker: CircuitBreaker, classifier: C) -> Self {
-        let cell = breaker.cell;
-        CircuitBreakerService { inner, classifier, cell, refusing: false, waiting: None }
+    pub(super) const fn new(
+        inner: S,
+        breaker: CircuitBreaker,
+        classifier: C,
+        renew: fn(&S) -> Option<S>,
+    ) -> Self {
+        CircuitBreakerService {
+            inner,
+            classifier,
+            cell: breaker.cell,
+            refusing: false,
+            inner_is_ready: false,
+            renew,
+            waiting: None,
+        }
     }
 
     /// The breaker this service is behind.
@@ -89,14 +107,19 @@ impl<S, C> CircuitBreakerService<S, C> {
         C: Classify<S::Response, S::Error>,
     {
         match self.inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                self.inner_is_ready = true;
+                Poll::Ready(Ok(()))
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.count_unready(error))),
-            ready => ready,
+            Poll::Pending => Poll::Pending,
         }
     }
 
-    /// A service that fails to become ready has failed.
+    /// A service that fails to become ready has failed, like a call: like the probe, if one was
+    /// put aside for it.
     #[cold]
-    fn count_unready<Req>(&self, error: S::Error) -> S::Error
+    fn count_unready<Req>(&mut self, error: S::Error) -> S::Error
     where
         S: Service<Req>,
         S::Error: StackError,
@@ -104,12 +127,27 @@ impl<S, C> CircuitBreakerService<S, C> {
     {
         let outcome: Result<S::Response, S::Error> = Err(error);
         let verdict = Verdict::of(&self.classifier, &outcome);
-        if let Ok(attempt) = Attempt::admit(self.cell) {
-            attempt.finish(verdict, || FailureKind::of(verdict, &outcome));
+        // The turn, if this had one, is given up only after the failure has been counted.
+        let (ticket, _turn) = match self.waiting.take().map(|waiting| *waiting) {
+            Some(Waiting::Call(reservation)) => (reservation.start(), None),
+            other => (None, other),
+        };
+        if let Some(ticket) = ticket.or_else(|| self.cell.ticket()) {
+            let kind = || FailureKind::of(verdict, &outcome);
+            Attempt::with(self.cell, ticket).finish(verdict, kind);
         }
         match outcome {
             Err(error) => error,
             Ok(_) => unreachable!("made from an error above"),
+        }
+    }
+
+    /// Lets go of what the wrapped service has reserved for a call that is not made.
+    fn release_inner(&mut self) {
+        if mem::take(&mut self.inner_is_ready)
+            && let Some(fresh) = (self.renew)(&self.inner)
+        {
+            self.inner = fresh;
         }
     }
 
@@ -123,14 +161,17 @@ impl<S, C> CircuitBreakerService<S, C> {
         S::Error: StackError,
         C: Classify<S::Response, S::Error>,
     {
-        if self.cell.config.shadow {
+        let config = &self.cell.config;
+        if config.shadow || self.cell.passes_freely(Tick::now()) {
+            self.waiting = None;
             return self.poll_inner(cx);
         }
-        if self.cell.config.when_open == WhenOpen::Wait {
+        if config.when_open == WhenOpen::Wait {
             return self.poll_wait(cx);
         }
         if self.cell.would_refuse() {
             self.refusing = true;
+            self.release_inner();
             return Poll::Ready(Ok(()));
         }
         self.poll_inner(cx)
@@ -144,36 +185,26 @@ impl<S, C> CircuitBreakerService<S, C> {
     {
         loop {
             match self.waiting.as_deref_mut() {
-                None => self.waiting = Some(Box::new(Waiting::for_turn(self.cell))),
+                None => {
+                    self.release_inner();
+                    self.waiting = Some(Box::new(Waiting::for_turn(self.cell)));
+                }
                 Some(Waiting::Turn(turn)) => {
                     let turn = ready!(turn.as_mut().poll(cx));
-                    let patience = Box::pin(tokio::time::sleep(LEASE));
-                    self.waiting = Some(Box::new(Waiting::Inner { _turn: turn, patience }));
+                    self.waiting = Some(Box::new(Waiting::Inner(turn)));
                 }
-                Some(Waiting::Inner { patience, .. }) => {
-                    let ready = match self.inner.poll_ready(cx) {
-                        Poll::Pending => {
-                            ready!(patience.as_mut().poll(cx));
-                            // First out of the queue, then in again at its end.
-                            self.waiting = None;
-                            continue;
-                        }
-                        Poll::Ready(ready) => ready,
-                    };
-                    if let Err(error) = ready {
-                        self.waiting = None;
-                        return Poll::Ready(Err(self.count_unready(error)));
-                    }
-                    self.waiting = match self.cell.clear() {
-                        Clearance::Free => None,
+                Some(Waiting::Inner(_)) => {
+                    ready!(self.poll_inner(cx))?;
+                    match self.cell.clear() {
+                        Clearance::Free => self.waiting = None,
                         Clearance::Reserved(reservation) => {
-                            Some(Box::new(Waiting::Call(reservation)))
+                            self.waiting = Some(Box::new(Waiting::Call(reservation)));
                         }
                         Clearance::Taken => {
                             self.waiting = None;
                             continue;
                         }
-                    };
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 // Asked again instead of called: still ready, if the probe is still put aside.
@@ -227,6 +258,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         match self.admit() {
             Ok(mut attempt) => {
+                self.inner_is_ready = false;
                 let stopwatch = self.cell.meter.start();
                 let inner = attempt.run(|| self.inner.call(request));
                 let classifier = self.classifier.clone();
@@ -246,6 +278,8 @@ impl<S: Clone, C: Clone> Clone for CircuitBreakerService<S, C> {
             classifier: self.classifier.clone(),
             cell: self.cell,
             refusing: false,
+            inner_is_ready: false,
+            renew: self.renew,
             waiting: None,
         }
     }

@@ -11,7 +11,8 @@ pub struct Snapshot {
     pub name: &'static str,
     /// What the next call would meet.
     pub state: State,
-    /// The number of this life of the breaker.
+    /// The number of this life of the breaker. What time alone changes gets its number when a call
+    /// comes along.
     pub generation: u32,
     /// When the state began.
     pub since: Instant,

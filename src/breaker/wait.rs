@@ -27,15 +27,15 @@ use super::{
 };
 use crate::{clock::Tick, sync::Ordering};
 
-/// How long a reserved probe waits for its call, and how long the first waiter may hold up the
-/// others while its inner service is not ready.
+/// How long a reserved probe waits for its call.
 ///
 /// A balancer asks all its services whether they are ready and then calls one of them; that takes
 /// microseconds. A second is far beyond that and still short beside any open time.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 
-/// How long a free probe lies there untouched until those in the queue go for it out of order.
-/// Twice the time that a waiter at the head with a slow inner service may take.
+/// How long a free probe lies there untouched until those in the queue go for it out of order: the
+/// waiter at the head is not polled, or its inner service is not ready. Longer than a lease, which
+/// is no sign of either.
 const STALLED: Duration = Duration::from_secs(2);
 
 /// The first place in the queue, given up when dropped; or none, where there is no need to queue.
@@ -105,6 +105,9 @@ pub(super) struct Reservation {
     cell: &'static BreakerCell,
     generation: u32,
     expires: Tick,
+    /// How often lapsed reservations had been taken back when this one was made. If more often
+    /// now, this one may have been among them.
+    reclaims: u64,
 }
 
 /// What a service that wants to be ready gets.
@@ -131,6 +134,7 @@ impl BreakerCell {
                 State::Closed | State::ForcedClosed => return Clearance::Free,
                 State::Open | State::ForcedOpen => return Clearance::Taken,
                 State::HalfOpen => {
+                    let reclaims = self.reclaims.load(Ordering::Acquire);
                     let Some(next) = look.gate.reserve_probe(self.config.probes) else {
                         if self.reclaim_reservations(look.gate, now) {
                             continue;
@@ -142,11 +146,8 @@ impl BreakerCell {
                     self.lease.fetch_max(expires.bits(), Ordering::AcqRel);
                     if self.swap(look.gate, next) {
                         let generation = look.gate.generation();
-                        return Clearance::Reserved(Reservation {
-                            cell: self,
-                            generation,
-                            expires,
-                        });
+                        let reservation = Reservation { cell: self, generation, expires, reclaims };
+                        return Clearance::Reserved(reservation);
                     }
                 }
             }
@@ -183,14 +184,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // A lapsed one may have been taken back already; whoever needs it will see to that.
-        if Tick::now() >= self.expires {
-            self.cell.changed.notify_waiters();
-            return;
-        }
         loop {
             let gate = self.cell.gate();
-            if gate.generation() != self.generation {
+            let reclaimed = self.cell.reclaims.load(Ordering::Acquire) != self.reclaims;
+            if reclaimed || gate.generation() != self.generation {
                 return;
             }
             let Some(next) = gate.give_back_reserved() else { return };

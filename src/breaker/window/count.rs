@@ -114,21 +114,12 @@ impl Mark {
         // The top bit tells a mark from the zero of a place never written.
         1 << 63 | (self.tag as u64) << 32 | (self.bad as u64) << 20 | self.sequence as u64
     }
-
-    /// Whether `other` was made after this, in wrapping arithmetic.
-    const fn is_older_than(self, other: Mark) -> bool {
-        if self.tag == other.tag {
-            newer(other.bad, self.bad, BAD_MASK)
-        } else {
-            newer(other.tag, self.tag, TAG_MASK)
-        }
-    }
 }
 
 /// Whether `new` lies ahead of `old`, by less than half the way round.
-const fn newer(new: u32, old: u32, mask: u32) -> bool {
-    let ahead = new.wrapping_sub(old) & mask;
-    ahead != 0 && ahead <= mask / 2
+const fn newer(new: u32, old: u32) -> bool {
+    let ahead = new.wrapping_sub(old) & BAD_MASK;
+    ahead != 0 && ahead <= BAD_MASK / 2
 }
 
 #[derive(Debug)]
@@ -168,7 +159,11 @@ impl CountWindow {
     }
 
     /// Moves the head, if it is of this generation and `next` wants to: the head after it.
-    fn take_number(&self, generation: u32, next: impl Fn(Head) -> Option<Head>) -> Option<Head> {
+    fn take_number(
+        &self,
+        generation: u32,
+        mut next: impl FnMut(Head) -> Option<Head>,
+    ) -> Option<Head> {
         let mut word = self.head.load(Ordering::Acquire);
         loop {
             let head = Head::unpack(word);
@@ -189,7 +184,13 @@ impl CountWindow {
     }
 
     pub(super) fn bad(&self, generation: u32) -> Option<Counts> {
-        let head = self.take_number(generation, |head| Some(head.after_bad(self.size)))?;
+        let span = self.trip_at - 1;
+        let mut first = None;
+        let head = self.take_number(generation, |head| {
+            // Looked up before the number is taken: later the place may be somebody else's.
+            first = self.recall(head.tag, head.bad.wrapping_sub(span));
+            Some(head.after_bad(self.size))
+        })?;
         let mark = Mark {
             tag: head.tag,
             bad: head.bad.wrapping_sub(1) & BAD_MASK,
@@ -204,23 +205,18 @@ impl CountWindow {
         // Two threads may have taken their numbers in one order and remember in the other. Each
         // writes its own mark before it looks for the other's, so one of them sees both.
         fence(Ordering::SeqCst);
-        let span = self.trip_at - 1;
-        let first = Mark { bad: mark.bad.wrapping_sub(span) & BAD_MASK, ..mark };
-        let last = Mark { bad: mark.bad.wrapping_add(span) & BAD_MASK, ..mark };
-        let tripped = self.lie_within(first, mark) || self.lie_within(mark, last);
-        tripped.then(|| self.counts(generation))
+        let first = first.or_else(|| self.recall(mark.tag, mark.bad.wrapping_sub(span)));
+        let last = || self.recall(mark.tag, mark.bad.wrapping_add(span));
+        let tripped = first.is_some_and(|first| self.lie_within(first, mark))
+            || last().is_some_and(|last| self.lie_within(mark, last));
+        // At least so many: of those that came later some may have left the window again.
+        let bad = || self.counts(generation).bad.max(self.trip_at);
+        tripped.then(|| Counts { bad: bad(), calls: self.size })
     }
 
-    /// Whether these two bad calls are remembered and lie within one window's length.
-    ///
-    /// One of the two is the caller's own, with its sequence; the other's is read from the ring.
+    /// Whether both lie within one window's length.
     fn lie_within(&self, first: Mark, last: Mark) -> bool {
-        match (self.recall(first), self.recall(last)) {
-            (Some(first), Some(last)) => {
-                last.sequence.wrapping_sub(first.sequence) & SEQUENCE_MASK < self.size
-            }
-            _ => false,
-        }
+        last.sequence.wrapping_sub(first.sequence) & SEQUENCE_MASK < self.size
     }
 
     fn place(&self, bad: u32) -> &AtomicU64 {
@@ -232,7 +228,7 @@ impl CountWindow {
         let mut word = place.load(Ordering::Acquire);
         // A thread that slept between taking its number and coming here must not overwrite what
         // was remembered since.
-        while word == 0 || Mark::unpack(word).is_older_than(mark) {
+        while self.may_overwrite(word, mark) {
             match place.compare_exchange_weak(
                 word,
                 mark.pack(),
@@ -245,11 +241,21 @@ impl CountWindow {
         }
     }
 
+    fn may_overwrite(&self, word: u64, mark: Mark) -> bool {
+        let there = Mark::unpack(word);
+        if word != 0 && there.tag == mark.tag {
+            return newer(mark.bad, there.bad);
+        }
+        // Of another generation: an older one, as long as ours is still the present one.
+        Head::unpack(self.head.load(Ordering::Acquire)).tag == mark.tag
+    }
+
     /// The mark with this tag and number, if it is there.
-    fn recall(&self, wanted: Mark) -> Option<Mark> {
-        let word = self.place(wanted.bad).load(Ordering::Acquire);
+    fn recall(&self, tag: u32, bad: u32) -> Option<Mark> {
+        let bad = bad & BAD_MASK;
+        let word = self.place(bad).load(Ordering::Acquire);
         let mark = Mark::unpack(word);
-        (word != 0 && mark.tag == wanted.tag && mark.bad == wanted.bad).then_some(mark)
+        (word != 0 && mark.tag == tag && mark.bad == bad).then_some(mark)
     }
 
     pub(super) fn counts(&self, generation: u32) -> Counts {
@@ -261,15 +267,18 @@ impl CountWindow {
         if !head.full {
             return Counts { bad: head.bad, calls };
         }
-        // From the newest back, until one lies before the window.
-        let within = |back: &u32| {
-            let bad = head.bad.wrapping_sub(*back) & BAD_MASK;
-            let mark = self.recall(Mark { tag: head.tag, bad, sequence: 0 });
-            mark.is_some_and(|mark| {
-                head.sequence.wrapping_sub(mark.sequence) & SEQUENCE_MASK < self.size
-            })
-        };
-        let bad = (1..=self.size).take_while(within).count() as u32;
+        // From the newest back, until one lies before the window. One that is not remembered yet
+        // lies within it if an older one does.
+        let mut bad = 0;
+        for back in 1..=self.size {
+            match self.recall(head.tag, head.bad.wrapping_sub(back)) {
+                Some(mark) if self.lie_within(mark, Mark { sequence: head.sequence, ..mark }) => {
+                    bad = back;
+                }
+                Some(_) => break,
+                None => {}
+            }
+        }
         Counts { bad, calls }
     }
 
@@ -357,7 +366,7 @@ mod tests {
             window.bad(0);
         }
         window.remember(late);
-        assert_eq!(window.recall(late), None);
+        assert_eq!(window.recall(late.tag, late.bad), None);
         assert_eq!(window.counts(0), Counts { bad: 4, calls: 4 });
     }
 

@@ -30,6 +30,9 @@ const TAG_MASK: u32 = (1 << 21) - 1;
 const TURN_BITS: u32 = 43;
 const COUNT_MASK: u64 = (1 << 24) - 1;
 
+/// 73 years of nanoseconds, half of what lies before a clock's own epoch.
+const LONG_BEFORE: u64 = 1 << 61;
+
 /// Which turn it is in which generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Epoch {
@@ -77,7 +80,9 @@ const fn with_one_more(bucket: u64, bad: bool) -> u64 {
 pub(in crate::breaker) struct TimeWindow {
     limit: Limit,
     turn_nanos: u64,
-    start: Tick,
+    /// Where turns are counted from: long before the window was built, so that time passes for a
+    /// runtime, too, whose clock is behind that of the builder.
+    origin: Tick,
     epoch: AtomicU64,
     buckets: [AtomicU64; BUCKETS as usize],
 }
@@ -89,10 +94,13 @@ impl TimeWindow {
         generation: u32,
         now: Tick,
     ) -> Self {
+        let turn_nanos = (nanos(length) / BUCKETS).max(1);
+        // Whole turns, so that the first one begins now.
+        let long_before = Duration::from_nanos(LONG_BEFORE - LONG_BEFORE % turn_nanos);
         let window = TimeWindow {
             limit,
-            turn_nanos: (nanos(length) / BUCKETS).max(1),
-            start: now,
+            turn_nanos,
+            origin: now.before(long_before),
             epoch: AtomicU64::new(0),
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
         };
@@ -102,20 +110,23 @@ impl TimeWindow {
 
     #[inline]
     pub(super) fn good(&self, generation: u32, now: Tick) {
-        if let Some(epoch) = self.epoch_at(generation, now) {
-            self.add(epoch, false);
-        }
+        self.add(generation, now, false);
     }
 
     pub(super) fn bad(&self, generation: u32, now: Tick) -> Option<Counts> {
-        let epoch = self.epoch_at(generation, now)?;
-        self.add(epoch, true);
+        self.add(generation, now, true)?;
+        // Somebody else may have failed in the next bucket meanwhile and not have seen this one.
+        // So look again which is the last: then at least one of the two sees both.
+        let epoch = Epoch::unpack(self.epoch.load(Ordering::SeqCst));
+        if epoch.tag != generation & TAG_MASK {
+            return None;
+        }
         let counts = self.sum(epoch, epoch.turn);
         self.limit.is_reached_by(counts).then_some(counts)
     }
 
     fn turn_at(&self, now: Tick) -> u64 {
-        (nanos(now.since(self.start)) / self.turn_nanos).min((1 << TURN_BITS) - 1)
+        (nanos(now.since(self.origin)) / self.turn_nanos).min((1 << TURN_BITS) - 1)
     }
 
     /// The epoch to count into, moved on to `now` where that is later. `None` if the window is of
@@ -140,12 +151,12 @@ impl TimeWindow {
             let far = turn - epoch.turn > 10 * BUCKETS;
             let next = Epoch { turn: if far { turn - 5 * BUCKETS } else { turn }, ..epoch };
             for turn in (epoch.turn + 1).max(next.turn.saturating_sub(BUCKETS - 1))..=next.turn {
-                self.clear(turn, epoch.empty_bucket(turn));
+                self.clear(turn, epoch);
             }
             let moved = self.epoch.compare_exchange(
                 epoch.pack(),
                 next.pack(),
-                Ordering::AcqRel,
+                Ordering::SeqCst,
                 Ordering::Acquire,
             );
             let current = moved.map_or_else(Epoch::unpack, |_| next);
@@ -158,10 +169,14 @@ impl TimeWindow {
     }
 
     /// Gives a bucket the tag of its turn, if it does not have it yet.
-    fn clear(&self, turn: u64, empty: u64) {
-        let bucket = self.bucket(turn);
+    ///
+    /// Only while the epoch stands still: once it has moved, the bucket may be in use for a later
+    /// turn or generation. Looked at after the bucket, so that a bucket taken into use since then
+    /// makes the swap fail.
+    fn clear(&self, turn: u64, epoch: Epoch) {
+        let (bucket, empty) = (self.bucket(turn), epoch.empty_bucket(turn));
         let mut word = bucket.load(Ordering::Acquire);
-        while !same_tag(word, empty) {
+        while !same_tag(word, empty) && self.epoch.load(Ordering::Acquire) == epoch.pack() {
             match bucket.compare_exchange_weak(word, empty, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(current) => word = current,
@@ -174,23 +189,26 @@ impl TimeWindow {
         &self.buckets[(turn % BUCKETS) as usize]
     }
 
+    /// Counts a call into the present bucket. `None` if the window is of another generation.
     #[inline]
-    fn add(&self, epoch: Epoch, bad: bool) {
-        let bucket = self.bucket(epoch.turn);
-        let empty = epoch.empty_bucket(epoch.turn);
-        let mut word = bucket.load(Ordering::Acquire);
-        // Another tag means that this thread slept through its turn or its generation.
-        while same_tag(word, empty) {
-            // Sequentially consistent, so that of two failures in two buckets at least one sees
-            // the other when it adds them up.
-            match bucket.compare_exchange_weak(
+    fn add(&self, generation: u32, now: Tick, bad: bool) -> Option<()> {
+        loop {
+            let epoch = self.epoch_at(generation, now)?;
+            let bucket = self.bucket(epoch.turn);
+            let word = bucket.load(Ordering::Acquire);
+            if !same_tag(word, epoch.empty_bucket(epoch.turn)) {
+                // Two threads that moved on to different turns may have cleared it for the other.
+                self.clear(epoch.turn, epoch);
+                continue;
+            }
+            let added = bucket.compare_exchange_weak(
                 word,
                 with_one_more(word, bad),
                 Ordering::SeqCst,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return,
-                Err(current) => word = current,
+                Ordering::Relaxed,
+            );
+            if added.is_ok() {
+                return Some(());
             }
         }
     }
@@ -220,10 +238,11 @@ impl TimeWindow {
     /// For a new generation; one at a time, as transitions are.
     pub(super) fn reset(&self, generation: u32, now: Tick) {
         let epoch = Epoch { tag: generation & TAG_MASK, turn: self.turn_at(now) };
+        // The epoch first: whoever is still clearing for the old one sees that, or is overwritten.
+        self.epoch.store(epoch.pack(), Ordering::Release);
         for turn in epoch.turn.saturating_sub(BUCKETS - 1)..=epoch.turn {
             self.bucket(turn).store(epoch.empty_bucket(turn), Ordering::Release);
         }
-        self.epoch.store(epoch.pack(), Ordering::Release);
     }
 }
 
