@@ -199,6 +199,22 @@ async fn law_01_an_error_of_readiness_goes_where_it_belongs() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn law_01_readiness_is_decided_anew_by_every_poll_and_never_cloned() {
+    for case in every_layer() {
+        let (mut service, counts) = strict(&case);
+        counts.unready_errors.store(1, Ordering::SeqCst);
+        assert!(is_ready(&mut service), "{}", case.name);
+        // The second poll finds a service that is well; so does the awaited one, in its call.
+        counts.unready_errors.store(0, Ordering::SeqCst);
+        let mut clone = service.clone();
+        for service in [&mut service, &mut clone] {
+            assert_eq!(operate(service, Act::Succeed).await.unwrap(), "good", "{}", case.name);
+        }
+        assert_eq!(counts.called(), 2, "{}", case.name);
+    }
+}
+
 // ---- Law 2: nothing is reserved while waiting ----------------------------------------------------
 
 #[tokio::test(start_paused = true)]
