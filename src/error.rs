@@ -34,8 +34,10 @@
 //! }
 //! ```
 //!
-//! When that is missing the compiler says so. Called through `.ready()` or `.oneshot()` it is less
-//! direct: look for "the trait bound `…: StackError` is not satisfied" among the notes.
+//! When that is missing the compiler says so wherever a bound asks for a [`tower_service::Service`].
+//! A method called at once, `.ready()`, `.call(..)` or `.oneshot(..)`, it only reports as not found,
+//! or as existing "but its trait bounds were not satisfied", and names the `Service` bound alone.
+//! Pass the stack to a `fn check<S: Service<Request>>(_: &S) {}` to be told the reason.
 
 use std::{fmt, time::Duration};
 

@@ -28,7 +28,9 @@ use crate::{
 /// An error from the wrapped service's own `poll_ready` is an outcome and is counted.
 ///
 /// If the circuit opens between `poll_ready` and `call`, the call is refused, and what the wrapped
-/// service had reserved stays reserved until `poll_ready` is called again, or this is dropped.
+/// service had reserved, a permit say, stays reserved until this is called again with the circuit
+/// closed, or is dropped: giving it back would take a clone of the service. Put a limiter above
+/// the breaker, or drop the service when it refuses.
 pub struct CircuitBreakerService<S, C = Errors> {
     inner: S,
     classifier: C,
