@@ -29,22 +29,22 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{clock::nanos, error::ConfigError};
 
+#[cfg(feature = "serde")]
+mod text;
+
 /// The longest delay unless told otherwise. Half a minute: by then a person is looking at it.
 pub const DEFAULT_MAX: Duration = Duration::from_secs(30);
 
 /// A sequence of delays.
 ///
-/// With feature `serde`: a table such as `{ kind = "exponential", base = "50ms", factor = 2.0,
-/// max = "10s", jitter = "full" }`, every field optional.
+/// With feature `serde`: a duration such as `"5s"`, which is constant, or a table such as
+/// `{ kind = "exponential", base = "50ms", factor = 2.0, max = "10s", jitter = "full" }`, every field
+/// optional. What is left out is as in [`Backoff::exponential`] and its siblings.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Backoff {
     kind: Kind,
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     base: Duration,
     factor: f64,
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     max: Duration,
     jitter: Option<Jitter>,
 }

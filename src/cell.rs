@@ -41,14 +41,12 @@ pub(crate) fn name(text: Cow<'static, str>) -> &'static str {
     };
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let names = names.get_or_insert_with(HashSet::new);
-    match names.get(text.as_str()) {
-        Some(known) => known,
-        None => {
-            let kept: &'static str = Box::leak(text.into_boxed_str());
-            names.insert(kept);
-            kept
-        }
+    if let Some(known) = names.get(text.as_str()) {
+        return known;
     }
+    let kept: &'static str = Box::leak(text.into_boxed_str());
+    names.insert(kept);
+    kept
 }
 
 #[cfg(test)]

@@ -34,10 +34,17 @@
 //! }
 //! ```
 //!
-//! When that is missing the compiler says so wherever a bound asks for a [`tower_service::Service`].
-//! A method called at once, `.ready()`, `.call(..)` or `.oneshot(..)`, it only reports as not found,
-//! or as existing "but its trait bounds were not satisfied", and names the `Service` bound alone.
-//! Pass the stack to a `fn check<S: Service<Request>>(_: &S) {}` to be told the reason.
+//! When that is missing the compiler says so wherever `Service` is asked for as a bound. Called
+//! through `.ready()` or `.oneshot()` it only says *"the method `ready` exists for struct `…`, but
+//! its trait bounds were not satisfied"*. To see the reason, ask for the bound:
+//!
+//! ```
+//! fn is_service<Req, S: tower::Service<Req>>(_: &S) {}
+//! # use buttress::{ServiceErrors, Stack, Timeout};
+//! # let client = Stack::new().timeout(std::time::Duration::from_secs(1)).layer(ServiceErrors)
+//! #     .service(tower::service_fn(|_: ()| async { Ok::<_, std::io::Error>(()) }));
+//! is_service::<(), _>(&client);
+//! ```
 
 use std::{fmt, time::Duration};
 
@@ -276,7 +283,7 @@ impl fmt::Display for PolicyError {
         let name = self.name;
         match self.reason {
             Reason::CircuitOpen(OpenReason::Forced) => {
-                write!(f, "circuit {name:?} is forced open")?
+                write!(f, "circuit {name:?} is forced open")?;
             }
             Reason::CircuitOpen(why) => write!(f, "circuit {name:?} is open: {why}")?,
             Reason::ProbesTaken(why) => {

@@ -61,6 +61,9 @@ pub struct Stack<C = Errors, K = Cloned, L = Identity> {
     layers: L,
 }
 
+/// A [`Stack`] with one more layer, `T`, inside of its layers `L`.
+type Layered<C, K, T, L> = Stack<C, K, tower_layer::Stack<T, L>>;
+
 impl Stack {
     /// A stack in which `Ok` is a success and `Err` is transient.
     pub const fn new() -> Self {
@@ -93,7 +96,7 @@ impl<C, K> Stack<C, K> {
 
 impl<C, K, L> Stack<C, K, L> {
     /// Any layer, inside of those written before it.
-    pub fn layer<T>(self, layer: T) -> Stack<C, K, tower_layer::Stack<T, L>> {
+    pub fn layer<T>(self, layer: T) -> Layered<C, K, T, L> {
         Stack {
             classifier: self.classifier,
             copier: self.copier,
@@ -112,47 +115,32 @@ impl<C, K, L> Stack<C, K, L> {
 
 impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     /// Gives up what takes longer: a [`Timeout`], or a duration for one without a name.
-    pub fn timeout(
-        self,
-        timeout: impl Into<Timeout>,
-    ) -> Stack<C, K, tower_layer::Stack<TimeoutLayer, L>> {
+    pub fn timeout(self, timeout: impl Into<Timeout>) -> Layered<C, K, TimeoutLayer, L> {
         self.layer(timeout.into().layer())
     }
 
     /// Repeats what failed in passing.
-    pub fn retry(
-        self,
-        retry: Retry,
-    ) -> Stack<C, K, tower_layer::Stack<RetryLayer<C, K, Unchanged>, L>> {
+    pub fn retry(self, retry: Retry) -> Layered<C, K, RetryLayer<C, K, Unchanged>, L> {
         let layer = retry.layer();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
         self.layer(layer)
     }
 
     /// Refuses what is bound to fail.
-    pub fn breaker(
-        self,
-        breaker: CircuitBreaker,
-    ) -> Stack<C, K, tower_layer::Stack<CircuitBreakerLayer<C>, L>> {
+    pub fn breaker(self, breaker: CircuitBreaker) -> Layered<C, K, CircuitBreakerLayer<C>, L> {
         let layer = breaker.layer().classify(self.classifier.clone());
         self.layer(layer)
     }
 
     /// Answers for a service that cannot: any of [`Fallback`]'s layers, with this stack's
     /// classifier.
-    pub fn fallback<A>(
-        self,
-        fallback: FallbackLayer<A>,
-    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<A, C>, L>> {
+    pub fn fallback<A>(self, fallback: FallbackLayer<A>) -> Layered<C, K, FallbackLayer<A, C>, L> {
         let layer = fallback.classify(self.classifier.clone());
         self.layer(layer)
     }
 
     /// Answers with a value. Short for a [`Fallback`] without a name.
-    pub fn fallback_to_value<V>(
-        self,
-        value: V,
-    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Value<V>, C>, L>>
+    pub fn fallback_to_value<V>(self, value: V) -> Layered<C, K, FallbackLayer<Value<V>, C>, L>
     where
         V: Clone + Send + Sync + 'static,
     {
@@ -161,10 +149,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
 
     /// Answers with a backup service, which gets copies made as this stack makes them. Short for a
     /// [`Fallback`] without a name.
-    pub fn fallback_to<B>(
-        self,
-        backup: B,
-    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Backup<B, K>, C>, L>>
+    pub fn fallback_to<B>(self, backup: B) -> Layered<C, K, FallbackLayer<Backup<B, K>, C>, L>
     where
         B: Clone + Send + Sync + 'static,
     {

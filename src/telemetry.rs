@@ -6,7 +6,10 @@
 //! index and not a string.
 
 #[cfg(feature = "metrics")]
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
 use std::time::Duration;
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
@@ -15,53 +18,92 @@ use crate::breaker::State;
 use crate::clock::Tick;
 use crate::{breaker::Transition, error::PolicyError, verdict::VerdictKind};
 
-/// One counter of a policy: the metric, and the one label it has beside `policy` and `name`.
+/// One counter of a policy: the metric, whether several kinds of policy count in it and so `policy`
+/// is among its labels, and the one label it has beside that and `name`.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))] // then only its place in the table is used
 pub(crate) struct Row {
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     metric: &'static str,
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    by_policy: bool,
     label: Option<(&'static str, &'static str)>,
 }
 
-const fn calls(outcome: &'static str) -> Row {
-    Row { metric: "buttress_calls_total", label: Some(("outcome", outcome)) }
+/// What policies of one kind report.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    policy: &'static str,
+    /// A breaker has gauges, too: its state and its share of failures.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    is_breaker: bool,
+    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
+    rows: &'static [Row],
 }
 
-const fn row(metric: &'static str, key: &'static str, value: &'static str) -> Row {
-    Row { metric, label: Some((key, value)) }
+impl Table {
+    const fn new(policy: &'static str, rows: &'static [Row]) -> Self {
+        Table { policy, is_breaker: false, rows }
+    }
+}
+
+const fn calls(outcome: &'static str) -> Row {
+    let label = Some(("outcome", outcome));
+    Row { metric: "buttress_calls_total", by_policy: true, label }
+}
+
+const fn rejections(reason: &'static str) -> Row {
+    let label = Some(("reason", reason));
+    Row { metric: "buttress_rejections_total", by_policy: true, label }
+}
+
+const fn retries(result: &'static str) -> Row {
+    let label = Some(("result", result));
+    Row { metric: "buttress_retry_attempts_total", by_policy: false, label }
+}
+
+const fn fallbacks(kind: &'static str) -> Row {
+    let label = Some(("kind", kind));
+    Row { metric: "buttress_fallbacks_total", by_policy: false, label }
 }
 
 /// The first six rows are the verdicts, in the order of [`VerdictKind`].
-pub(crate) const BREAKER: &[Row] = &[
-    calls("success"),
-    calls("transient"),
-    calls("throttled"),
-    calls("permanent"),
-    calls("refused"),
-    calls("ignored"),
-    row("buttress_rejections_total", "reason", "open"),
-    row("buttress_rejections_total", "reason", "probes_taken"),
-    row("buttress_rejections_total", "reason", "shadow"),
-];
+pub(crate) const BREAKER: Table = Table {
+    is_breaker: true,
+    ..Table::new(
+        "circuit_breaker",
+        &[
+            calls("success"),
+            calls("transient"),
+            calls("throttled"),
+            calls("permanent"),
+            calls("refused"),
+            calls("ignored"),
+            rejections("open"),
+            rejections("probes_taken"),
+            rejections("shadow"),
+        ],
+    )
+};
 pub(crate) const BREAKER_OPEN: usize = 6;
 pub(crate) const BREAKER_PROBES_TAKEN: usize = 7;
 /// A shadow breaker let a call pass that it would have refused.
 pub(crate) const BREAKER_SHADOW: usize = 8;
 
 /// The first six rows are the verdicts, in the order of [`VerdictKind`].
-pub(crate) const RETRY: &[Row] = &[
-    calls("success"),
-    calls("transient"),
-    calls("throttled"),
-    calls("permanent"),
-    calls("refused"),
-    calls("ignored"),
-    row("buttress_retry_attempts_total", "result", "retried"),
-    row("buttress_retry_attempts_total", "result", "exhausted"),
-    row("buttress_retry_attempts_total", "result", "budget_denied"),
-    row("buttress_retry_attempts_total", "result", "uncloneable"),
-    row("buttress_retry_attempts_total", "result", "out_of_time"),
-];
+pub(crate) const RETRY: Table = Table::new(
+    "retry",
+    &[
+        calls("success"),
+        calls("transient"),
+        calls("throttled"),
+        calls("permanent"),
+        calls("refused"),
+        calls("ignored"),
+        retries("retried"),
+        retries("exhausted"),
+        retries("budget_denied"),
+        retries("uncloneable"),
+        retries("out_of_time"),
+    ],
+);
 /// Another attempt was started.
 pub(crate) const RETRY_RETRIED: usize = 6;
 /// The last allowed attempt failed.
@@ -73,27 +115,33 @@ pub(crate) const RETRY_UNCLONEABLE: usize = 9;
 /// The next attempt would have started after `max_elapsed`.
 pub(crate) const RETRY_OUT_OF_TIME: usize = 10;
 
-pub(crate) const TIMEOUT: &[Row] = &[
-    calls("success"),
-    calls("error"),
-    calls("timed_out"),
-    Row { metric: "buttress_timeouts_total", label: None },
-];
+pub(crate) const TIMEOUT: Table = Table::new(
+    "timeout",
+    &[
+        calls("success"),
+        calls("error"),
+        calls("timed_out"),
+        Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+    ],
+);
 pub(crate) const TIMEOUT_SUCCESS: usize = 0;
 pub(crate) const TIMEOUT_ERROR: usize = 1;
 pub(crate) const TIMEOUT_TIMED_OUT: usize = 2;
 /// A timeout fired.
 pub(crate) const TIMEOUT_FIRED: usize = 3;
 
-pub(crate) const FALLBACK: &[Row] = &[
-    calls("good"),
-    calls("degraded"),
-    calls("failed"),
-    row("buttress_fallbacks_total", "kind", "value"),
-    row("buttress_fallbacks_total", "kind", "function"),
-    row("buttress_fallbacks_total", "kind", "service"),
-    row("buttress_fallbacks_total", "kind", "uncloneable"),
-];
+pub(crate) const FALLBACK: Table = Table::new(
+    "fallback",
+    &[
+        calls("good"),
+        calls("degraded"),
+        calls("failed"),
+        fallbacks("value"),
+        fallbacks("function"),
+        fallbacks("service"),
+        fallbacks("uncloneable"),
+    ],
+);
 /// The primary's outcome went through as it was, and it was no failure to fall back from.
 pub(crate) const FALLBACK_GOOD: usize = 0;
 /// The fallback answered.
@@ -111,20 +159,25 @@ pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
 
 /// Counts what one policy does.
 pub(crate) struct Meter {
-    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
-    policy: &'static str,
-    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
+    table: Table,
     name: &'static str,
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-    rows: &'static [Row],
     #[cfg(feature = "metrics")]
     handles: OnceLock<Handles>,
+    /// Generation and state of a breaker's latest transition, `generation:29 | state:3`.
+    #[cfg(feature = "metrics")]
+    latest: AtomicU32,
+    /// The gauge of a breaker's failures does not stand at zero.
+    #[cfg(feature = "metrics")]
+    failing: AtomicBool,
 }
 
 #[cfg(feature = "metrics")]
 struct Handles {
     counters: Vec<metrics::Counter>,
     duration: metrics::Histogram,
+    /// Of a breaker, one for each of [`State::ALL`].
+    states: Vec<metrics::Gauge>,
+    /// Of a breaker.
     failure_ratio: metrics::Gauge,
 }
 
@@ -136,23 +189,24 @@ pub(crate) struct Stopwatch {
 }
 
 impl Meter {
-    pub(crate) const fn new(
-        policy: &'static str,
-        name: &'static str,
-        rows: &'static [Row],
-    ) -> Self {
+    pub(crate) const fn new(name: &'static str, table: Table) -> Self {
         Meter {
-            policy,
+            table,
             name,
-            rows,
             #[cfg(feature = "metrics")]
             handles: OnceLock::new(),
+            #[cfg(feature = "metrics")]
+            latest: AtomicU32::new(State::Closed as u32),
+            #[cfg(feature = "metrics")]
+            failing: AtomicBool::new(false),
         }
     }
 
     /// A call begins. Reads the clock only if a recorder is installed.
     #[inline]
     pub(crate) fn start(&self) -> Stopwatch {
+        #[cfg(not(feature = "metrics"))]
+        let _ = self;
         Stopwatch {
             #[cfg(feature = "metrics")]
             started: self.handles().map(|_| Tick::now()),
@@ -161,7 +215,6 @@ impl Meter {
 
     /// A call ended with the outcome of this row.
     #[inline]
-    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     pub(crate) fn finish(&self, outcome: usize, stopwatch: Stopwatch) {
         #[cfg(feature = "metrics")]
         if let Some(handles) = self.handles() {
@@ -171,77 +224,94 @@ impl Meter {
             }
         }
         #[cfg(not(feature = "metrics"))]
-        let _ = (outcome, stopwatch);
+        let _ = (self, outcome, stopwatch);
     }
 
     /// An event of this row happened.
     #[inline]
-    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
     pub(crate) fn count(&self, row: usize) {
         #[cfg(feature = "metrics")]
         if let Some(handles) = self.handles() {
             handles.counters[row].increment(1);
         }
         #[cfg(not(feature = "metrics"))]
-        let _ = row;
+        let _ = (self, row);
     }
 
-    /// The share of failures in a breaker's window.
-    #[cfg_attr(not(feature = "metrics"), allow(clippy::unused_self))]
+    /// A call has changed the share of failures in a breaker's window, for better or worse.
     ///
     /// Takes the failures and calls from a function, because adding them up is work that only
-    /// somebody who listens is worth (law 11).
-    pub(crate) fn failure_ratio(&self, counts: impl FnOnce() -> (u32, u32)) {
+    /// somebody who listens is worth (law 11); `None` if the call changed nothing after all. A
+    /// success where there is nothing to improve costs a load.
+    #[inline]
+    pub(crate) fn failure_ratio(&self, failed: bool, counts: impl FnOnce() -> Option<(u32, u32)>) {
         #[cfg(feature = "metrics")]
-        if let Some(handles) = self.handles() {
-            let (failures, calls) = counts();
+        if (failed || self.failing.load(Ordering::Relaxed))
+            && let Some(handles) = self.handles()
+            && let Some((failures, calls)) = counts()
+        {
+            self.failing.store(failures > 0, Ordering::Relaxed);
             handles.failure_ratio.set(f64::from(failures) / f64::from(calls.max(1)));
         }
         #[cfg(not(feature = "metrics"))]
-        let _ = counts;
+        let _ = (self, failed, counts);
     }
 
     /// A breaker changed its state.
-    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(clippy::unused_self))]
     pub(crate) fn transition(&self, transition: &Transition) {
         #[cfg(feature = "metrics")]
-        if self.handles().is_some() {
-            let (name, from, to) = (self.name, transition.from.as_str(), transition.to.as_str());
-            metrics::counter!("buttress_breaker_transitions_total", "name" => name, "from" => from, "to" => to)
-                .increment(1);
-            for state in State::ALL {
-                let hot = if state == transition.to { 1.0 } else { 0.0 };
-                metrics::gauge!("buttress_breaker_state", "name" => name, "state" => state.as_str())
-                    .set(hot);
-            }
-        }
+        self.meter_transition(transition);
         #[cfg(feature = "tracing")]
         {
-            let reason = transition.reason.map(tracing::field::display);
             let (name, from, to) = (self.name, transition.from.as_str(), transition.to.as_str());
+            let reason = transition.reason.map(crate::breaker::OpenReason::as_str);
+            let evidence = transition.reason.map(tracing::field::display);
             let (generation, note) = (transition.generation, transition.note.as_deref());
             if matches!(transition.to, State::Open | State::ForcedOpen) {
-                tracing::warn!(name, from, to, generation, reason, note, "breaker transition");
+                tracing::warn!(
+                    name,
+                    from,
+                    to,
+                    generation,
+                    reason,
+                    evidence,
+                    note,
+                    "breaker transition"
+                );
             } else {
-                tracing::info!(name, from, to, generation, reason, note, "breaker transition");
+                tracing::info!(
+                    name,
+                    from,
+                    to,
+                    generation,
+                    reason,
+                    evidence,
+                    note,
+                    "breaker transition"
+                );
             }
         }
         #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-        let _ = transition;
+        let _ = (self, transition);
     }
 
     /// A policy refused a call or gave it up.
     #[inline]
-    #[cfg_attr(not(feature = "tracing"), allow(clippy::unused_self))]
     pub(crate) fn raised(&self, error: &PolicyError) {
         #[cfg(feature = "tracing")]
-        tracing::debug!(policy = self.policy, name = self.name, %error, "call refused");
+        {
+            let (policy, name, kind) = (self.table.policy, self.name, error.kind().as_str());
+            if error.reached_service() {
+                tracing::debug!(policy, name, kind, %error, "call given up");
+            } else {
+                tracing::debug!(policy, name, kind, %error, "call refused");
+            }
+        }
         #[cfg(not(feature = "tracing"))]
-        let _ = error;
+        let _ = (self, error);
     }
 
     /// Another attempt follows after this delay.
-    #[cfg_attr(not(feature = "tracing"), allow(clippy::unused_self))]
     pub(crate) fn retrying(&self, attempt: u32, verdict: VerdictKind, delay: Duration) {
         #[cfg(feature = "tracing")]
         tracing::debug!(
@@ -252,64 +322,118 @@ impl Meter {
             "retrying"
         );
         #[cfg(not(feature = "tracing"))]
-        let _ = (attempt, verdict, delay);
+        let _ = (self, attempt, verdict, delay);
+    }
+
+    /// No other attempt follows this one, which failed: `row` of [`RETRY`] says why.
+    pub(crate) fn not_retrying(&self, attempt: u32, verdict: VerdictKind, row: usize) {
+        #[cfg(feature = "tracing")]
+        if let Some((_, result)) = self.table.rows[row].label {
+            tracing::debug!(
+                name = self.name,
+                attempt,
+                verdict = verdict.as_str(),
+                result,
+                "not retrying"
+            );
+        }
+        #[cfg(not(feature = "tracing"))]
+        let _ = (self, attempt, verdict, row);
     }
 
     /// The fallback is taken. `original` is the failure it stands in for.
-    #[cfg_attr(not(feature = "tracing"), allow(clippy::unused_self))]
     pub(crate) fn falling_back(&self, kind: &'static str, original: VerdictKind) {
         #[cfg(feature = "tracing")]
         tracing::debug!(name = self.name, kind, verdict = original.as_str(), "falling back");
         #[cfg(not(feature = "tracing"))]
-        let _ = (kind, original);
+        let _ = (self, kind, original);
     }
 
     /// The fallback failed as well; its own outcome is the caller's, this was the original's.
-    #[cfg_attr(not(feature = "tracing"), allow(clippy::unused_self))]
     pub(crate) fn fallback_failed(&self, kind: &'static str, original: VerdictKind) {
         #[cfg(feature = "tracing")]
         tracing::debug!(
             name = self.name,
             kind,
-            original = original.as_str(),
+            verdict = original.as_str(),
             "the fallback failed too"
         );
         #[cfg(not(feature = "tracing"))]
-        let _ = (kind, original);
+        let _ = (self, kind, original);
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Meter {
+    fn meter_transition(&self, transition: &Transition) {
+        // Two threads may tell of their transitions in either order, and an older one must not be
+        // shown after a newer one. (Generations wrap, and 29 bits of them fill the word's top.)
+        let told = transition.generation << 3 | transition.to as u32;
+        let newer = |known: u32| (told.wrapping_sub(known).cast_signed() > 0).then_some(told);
+        let _ = self.latest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, newer);
+        let Some(handles) = self.handles() else { return };
+        let (name, from, to) = (self.name, transition.from.as_str(), transition.to.as_str());
+        metrics::counter!("buttress_breaker_transitions_total", "name" => name, "from" => from, "to" => to)
+            .increment(1);
+        self.show_state(handles);
+        if matches!(transition.to, State::Closed | State::ForcedClosed) {
+            // It begins with an empty window.
+            self.failing.store(false, Ordering::Relaxed);
+            handles.failure_ratio.set(0.0);
+        }
     }
 
-    #[cfg(feature = "metrics")]
+    /// Whoever comes last has seen the latest state: each looks again after it has written.
+    fn show_state(&self, handles: &Handles) {
+        loop {
+            let latest = self.latest.load(Ordering::SeqCst);
+            for (state, gauge) in State::ALL.into_iter().zip(&handles.states) {
+                gauge.set(if state as u32 == latest & 7 { 1.0 } else { 0.0 });
+            }
+            if self.latest.load(Ordering::SeqCst) == latest {
+                return;
+            }
+        }
+    }
+
     #[inline]
     fn handles(&self) -> Option<&Handles> {
         match self.handles.get() {
             Some(handles) => Some(handles),
-            None if recorder_is_installed() => Some(self.handles.get_or_init(|| self.look_up())),
+            None if recorder_is_installed() => Some(self.look_up()),
             None => None,
         }
     }
 
-    #[cfg(feature = "metrics")]
     #[cold]
-    fn look_up(&self) -> Handles {
+    fn look_up(&self) -> &Handles {
+        let handles = self.handles.get_or_init(|| self.register());
+        self.show_state(handles);
+        handles
+    }
+
+    fn register(&self) -> Handles {
+        use metrics::{Label, counter, gauge, histogram};
         describe();
-        let (policy, name) = (self.policy, self.name);
-        let counter = |row: &Row| match row.label {
-            Some((key, value))
-                if row.metric == "buttress_calls_total"
-                    || row.metric == "buttress_rejections_total" =>
-            {
-                metrics::counter!(row.metric, "policy" => policy, "name" => name, key => value)
+        let (policy, name) = (self.table.policy, self.name);
+        let counter = |row: &Row| {
+            let mut labels = vec![Label::from_static_parts("name", name)];
+            if row.by_policy {
+                labels.push(Label::from_static_parts("policy", policy));
             }
-            Some((key, value)) => metrics::counter!(row.metric, "name" => name, key => value),
-            None => metrics::counter!(row.metric, "name" => name),
+            labels.extend(row.label.map(|(key, value)| Label::from_static_parts(key, value)));
+            counter!(row.metric, labels)
         };
+        let state = |state: State| gauge!("buttress_breaker_state", "name" => name, "state" => state.as_str());
+        let Table { is_breaker, rows, .. } = self.table;
         Handles {
-            counters: self.rows.iter().map(counter).collect(),
-            duration: metrics::histogram!(
+            counters: rows.iter().map(counter).collect(),
+            duration: histogram!(
                 "buttress_call_duration_seconds", "policy" => policy, "name" => name
             ),
-            failure_ratio: if std::ptr::eq(self.rows, BREAKER) {
-                metrics::gauge!("buttress_breaker_failure_ratio", "name" => name)
+            states: if is_breaker { State::ALL.map(state).into() } else { Vec::new() },
+            failure_ratio: if is_breaker {
+                gauge!("buttress_breaker_failure_ratio", "name" => name)
             } else {
                 metrics::Gauge::noop()
             },
@@ -329,11 +453,15 @@ fn recorder_is_installed() -> bool {
 #[cfg(feature = "metrics")]
 fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_counter!("buttress_calls_total", Unit::Count, "Calls through a policy, by outcome");
+    describe_counter!(
+        "buttress_calls_total",
+        Unit::Count,
+        "Completed calls through a policy, by outcome"
+    );
     describe_histogram!(
         "buttress_call_duration_seconds",
         Unit::Seconds,
-        "How long calls through a policy took, refusals included"
+        "How long completed calls through a policy took; what was refused at once is not among them"
     );
     describe_counter!(
         "buttress_rejections_total",
@@ -343,7 +471,7 @@ fn describe() {
     describe_gauge!(
         "buttress_breaker_state",
         Unit::Count,
-        "1 for the state the breaker is in, 0 for the others"
+        "1 for the state the breaker was in as of the last call, 0 for the others"
     );
     describe_counter!(
         "buttress_breaker_transitions_total",
@@ -352,8 +480,8 @@ fn describe() {
     );
     describe_gauge!(
         "buttress_breaker_failure_ratio",
-        Unit::Percent,
-        "Share of failures in the window, 0 to 1, as of the last failure"
+        Unit::Count,
+        "Share of failures in the window as of the last call, a ratio from 0 to 1"
     );
     describe_counter!(
         "buttress_retry_attempts_total",
@@ -381,6 +509,9 @@ pub(crate) fn many_policies(count: usize) {
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Meter")
+            .field("policy", &self.table.policy)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

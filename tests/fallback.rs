@@ -91,6 +91,7 @@ impl Service<Unique> for Strict {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // the signature is `CloneRequest`'s
 fn copy(request: &Unique) -> Option<Unique> {
     Some(Unique(request.0))
 }

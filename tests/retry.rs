@@ -105,7 +105,8 @@ impl<R: ToString> Service<R> for Script {
 
 /// Without jitter, so that times are exact; a budget that does not refill.
 fn retry() -> RetryBuilder {
-    let budget = RetryBudget::builder("test").refill_per_second(0.0).build().unwrap();
+    let budget = RetryBudget::builder("test").ratio(0.1).cap(20.0).refill_per_second(0.0);
+    let budget = budget.build().unwrap();
     Retry::builder("test")
         .backoff(Backoff::exponential(100 * MS).jitter(Jitter::None))
         .budget(budget)
@@ -592,14 +593,14 @@ mod serde {
             max_retry_after = "1m 30s"
             max_elapsed = "10s"
             backoff = { kind = "linear", base = "20ms", max = "2s" }
-            budget = { ratio = 0.2 }
+            budget = { ratio = 0.3 }
         "#;
         let config: RetryConfig = toml::from_str(text).unwrap();
         assert_eq!((config.max_attempts, config.max_retry_after), (4, 90_000 * MS));
         assert_eq!(config.max_elapsed, Some(10_000 * MS));
         assert_eq!(config.backoff, Backoff::linear(20 * MS).max(2000 * MS));
         let budget = config.budget.unwrap();
-        assert_eq!((budget.ratio, budget.cap), (0.2, 20.0));
+        assert_eq!((budget.ratio, budget.cap), (0.3, 10.0));
         for config in [config, RetryConfig::default()] {
             let written = toml::to_string(&config).unwrap();
             assert_eq!(toml::from_str::<RetryConfig>(&written).unwrap(), config);

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     clock::Tick,
     error::PolicyError,
+    telemetry::Stopwatch,
     verdict::{FailureKind, Verdict},
 };
 
@@ -91,17 +92,20 @@ impl Drop for Attempt {
 #[must_use = "a permit that is dropped without a verdict counts as a call given up"]
 pub struct Permit {
     attempt: Attempt,
+    stopwatch: Stopwatch,
 }
 
 impl Permit {
-    pub(super) const fn new(attempt: Attempt) -> Permit {
-        Permit { attempt }
+    pub(super) fn new(attempt: Attempt) -> Permit {
+        let stopwatch = attempt.cell.meter.start();
+        Permit { attempt, stopwatch }
     }
 
     /// Says what came of the call.
     pub fn record(self, verdict: Verdict) {
         let throttled = matches!(verdict, Verdict::Throttled { .. });
         let kind = if throttled { FailureKind::Throttled } else { FailureKind::Failed };
+        self.attempt.cell.meter.finish(verdict.kind() as usize, self.stopwatch);
         self.attempt.finish(verdict, || kind);
     }
 }

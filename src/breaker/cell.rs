@@ -133,7 +133,7 @@ impl BreakerCell {
             evidence: AtomicU64::new(0),
             config,
             name,
-            meter: Meter::new("circuit_breaker", name, telemetry::BREAKER),
+            meter: Meter::new(name, telemetry::BREAKER),
             recent: RecentFailures::new(),
             ledger: Mutex::new(ledger),
             subscribers: Subscribers::new(),
@@ -328,6 +328,7 @@ impl BreakerCell {
     pub(super) fn good(&self, ticket: Ticket, started: Tick) {
         if self.plain && ticket.kind == TicketKind::Counted {
             self.failures.good(ticket.generation, Tick::NEVER);
+            self.report_failure_ratio(false, ticket, Tick::NEVER);
         } else {
             self.good_in_full(ticket, started);
         }
@@ -340,12 +341,13 @@ impl BreakerCell {
         match ticket.kind {
             TicketKind::Uncounted => {}
             TicketKind::Probe if slow => {
-                self.finish_probe(ticket, Probe::Failed, FailureKind::Slow)
+                self.finish_probe(ticket, Probe::Failed, FailureKind::Slow);
             }
             TicketKind::Probe => self.finish_probe(ticket, Probe::Succeeded, FailureKind::Failed),
             TicketKind::Counted => {
                 self.streak.success(ticket.generation);
                 self.failures.good(ticket.generation, now);
+                self.report_failure_ratio(false, ticket, now);
                 if let Some(why) = self.record_duration(ticket.generation, slow, now) {
                     self.trip(ticket.generation, why);
                 }
@@ -378,10 +380,7 @@ impl BreakerCell {
                     failures.map(|failures| OpenReason::ConsecutiveFailures { failures })
                 };
                 let was_slow = self.record_duration(generation, slow, now);
-                self.meter.failure_ratio(|| {
-                    let counts = self.failures.counts(generation, now);
-                    (counts.bad, counts.calls)
-                });
+                self.report_failure_ratio(true, ticket, now);
                 if let Some(why) = failed.or(in_a_row).or(was_slow) {
                     self.trip(generation, why);
                 }
@@ -394,6 +393,16 @@ impl BreakerCell {
         if ticket.kind == TicketKind::Probe {
             self.finish_probe(ticket, Probe::GivenBack, FailureKind::Failed);
         }
+    }
+
+    #[inline]
+    fn report_failure_ratio(&self, failed: bool, ticket: Ticket, now: Tick) {
+        self.meter.failure_ratio(failed, || {
+            // Law 4: a result of an older life has changed nothing.
+            let current = self.gate().generation() == ticket.generation;
+            let counts = current.then(|| self.failures.counts(ticket.generation, now))?;
+            Some((counts.bad, counts.calls))
+        });
     }
 
     fn now_if_needed(&self) -> Tick {

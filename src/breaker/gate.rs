@@ -84,7 +84,7 @@ impl Gate {
     /// The one question of the hot path.
     #[inline]
     pub(super) const fn is_closed(self) -> bool {
-        self.0 & 7 == 0
+        matches!(self.state(), State::Closed)
     }
 
     pub(super) const fn state(self) -> State {

@@ -3,7 +3,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use super::{
     CircuitBreakerBuilder, CircuitBreakerConfig, CircuitBreakerFuture, CircuitBreakerLayer, Permit,
     Probes, Snapshot, State, Subscription, Transition, attempt::Attempt, cell::BreakerCell,
-    wait::turn,
+    wait::turn, window::Counts,
 };
 use crate::{
     cell,
@@ -52,8 +52,9 @@ impl CircuitBreaker {
 
     /// Memory this breaker takes for the life of the process, in bytes.
     ///
-    /// About 1.5 KiB, plus 1 KiB for a window of 100 calls (8 bytes per call, rounded up to a power
-    /// of two) and 6 KiB for the history of transitions; a second window where slow calls count.
+    /// 5 KiB with the defaults: 1 KiB for itself, 1 KiB for a window of 100 calls (8 bytes a call,
+    /// rounded up to a power of two) and 3 KiB for the history of transitions. Where slow calls
+    /// count there is a second window; a window of time takes nothing beyond the first KiB.
     pub fn bytes(self) -> usize {
         self.cell.bytes()
     }
@@ -77,15 +78,15 @@ impl CircuitBreaker {
     /// Takes the lock that transitions take, so it is not for the path of calls.
     pub fn snapshot(self) -> Snapshot {
         let cell = self.cell;
-        let (look, since, transitions, now) = {
+        let (look, since, outage, transitions, now) = {
             let ledger = lock(&cell.ledger);
             let now = Tick::now();
-            (cell.look(now), ledger.since, ledger.history.iter().cloned().collect(), now)
+            let history = ledger.history.iter().cloned().collect();
+            (cell.look(now), ledger.since, ledger.outage.clone(), history, now)
         };
         let generation = look.gate.generation();
         let passing = matches!(look.state, State::Closed | State::ForcedClosed) && !look.due;
-        let counts =
-            if passing { cell.failure_counts(generation, now) } else { Default::default() };
+        let counts = if passing { cell.failure_counts(generation, now) } else { Counts::default() };
         let opened = matches!(look.state, State::Open | State::HalfOpen | State::ForcedOpen);
         let waiting = matches!(look.state, State::Open | State::ForcedOpen);
         Snapshot {
@@ -98,16 +99,19 @@ impl CircuitBreaker {
             failures: counts.bad,
             slow: cell.slow_counts(generation, now).map(|slow| if passing { slow.bad } else { 0 }),
             consecutive_failures: if passing { cell.failures_in_a_row(generation) } else { 0 },
-            probes: (look.state == State::HalfOpen).then(|| match look.due {
-                true => Probes::default(),
-                false => Probes {
+            probes: match look.state {
+                // A phase that is only due has not had any.
+                State::HalfOpen if look.due => Some(Probes::default()),
+                State::HalfOpen => Some(Probes {
                     outstanding: look.gate.outstanding(),
                     succeeded: look.gate.succeeded(),
                     failed: look.gate.failed(),
-                },
-            }),
+                }),
+                _ => None,
+            },
             reason: opened.then(|| cell.open_reason()),
             shadow: cell.config.shadow,
+            outage,
             transitions,
         }
     }
@@ -238,10 +242,10 @@ impl CircuitBreaker {
     /// Cancel safe: dropped, it leaves the queue to the next.
     pub async fn permitted(self) -> Permit {
         loop {
-            if self.cell.gate().is_closed() || self.cell.config.shadow {
-                if let Ok(permit) = self.try_acquire() {
-                    return permit;
-                }
+            if (self.cell.gate().is_closed() || self.cell.config.shadow)
+                && let Ok(permit) = self.try_acquire()
+            {
+                return permit;
             }
             // Kept until the permit is there: whoever is next looks only then.
             let _turn = turn(self.cell).await;

@@ -16,6 +16,8 @@ pub(super) const HISTORY: usize = 32;
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) history: VecDeque<Transition>,
+    /// The last opening from closed.
+    pub(super) outage: Option<Transition>,
     /// When the present state began.
     pub(super) since: Tick,
     /// Openings in a row without a recovery between them.
@@ -26,7 +28,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(now: Tick) -> Self {
         let history = VecDeque::with_capacity(HISTORY);
-        Ledger { history, since: now, openings: 0, last_open_for: None }
+        Ledger { history, outage: None, since: now, openings: 0, last_open_for: None }
     }
 
     /// Draws how long the next opening will last.
@@ -124,6 +126,9 @@ impl BreakerCell {
             ledger.history.pop_front();
         }
         ledger.history.push_back(transition.clone());
+        if (transition.from, transition.to) == (State::Closed, State::Open) {
+            ledger.outage = Some(transition.clone());
+        }
         Some(transition)
     }
 

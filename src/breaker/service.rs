@@ -44,17 +44,17 @@ pub struct CircuitBreakerService<S, C = Errors> {
 /// How far a service has come that waits for a circuit to let calls pass.
 enum Waiting {
     /// For its turn, among all that wait for this breaker.
-    ForTurn(PendingTurn),
+    Turn(PendingTurn),
     /// It is its turn; for the wrapped service to be ready. A service that takes too long over
     /// that goes to the end of the queue.
-    ForInner { _turn: Turn, patience: Pin<Box<Sleep>> },
+    Inner { _turn: Turn, patience: Pin<Box<Sleep>> },
     /// For its caller to call.
-    ForCall(Reservation),
+    Call(Reservation),
 }
 
 impl Waiting {
-    fn for_turn(cell: &'static BreakerCell) -> Box<Self> {
-        Box::new(Waiting::ForTurn(Box::pin(turn(cell))))
+    fn for_turn(cell: &'static BreakerCell) -> Self {
+        Waiting::Turn(Box::pin(turn(cell)))
     }
 }
 
@@ -146,13 +146,13 @@ impl<S, C> CircuitBreakerService<S, C> {
     {
         loop {
             match self.waiting.as_deref_mut() {
-                None => self.waiting = Some(Waiting::for_turn(self.cell)),
-                Some(Waiting::ForTurn(turn)) => {
+                None => self.waiting = Some(Box::new(Waiting::for_turn(self.cell))),
+                Some(Waiting::Turn(turn)) => {
                     let turn = ready!(turn.as_mut().poll(cx));
                     let patience = Box::pin(tokio::time::sleep(LEASE));
-                    self.waiting = Some(Box::new(Waiting::ForInner { _turn: turn, patience }));
+                    self.waiting = Some(Box::new(Waiting::Inner { _turn: turn, patience }));
                 }
-                Some(Waiting::ForInner { patience, .. }) => {
+                Some(Waiting::Inner { patience, .. }) => {
                     let ready = match self.inner.poll_ready(cx) {
                         Poll::Pending => {
                             ready!(patience.as_mut().poll(cx));
@@ -169,7 +169,7 @@ impl<S, C> CircuitBreakerService<S, C> {
                     self.waiting = match self.cell.clear() {
                         Clearance::Free => None,
                         Clearance::Reserved(reservation) => {
-                            Some(Box::new(Waiting::ForCall(reservation)))
+                            Some(Box::new(Waiting::Call(reservation)))
                         }
                         Clearance::Taken => {
                             self.waiting = None;
@@ -179,10 +179,10 @@ impl<S, C> CircuitBreakerService<S, C> {
                     return Poll::Ready(Ok(()));
                 }
                 // Asked again instead of called: still ready, if the probe is still put aside.
-                Some(Waiting::ForCall(reservation)) if reservation.is_good() => {
+                Some(Waiting::Call(reservation)) if reservation.is_good() => {
                     return self.poll_inner(cx);
                 }
-                Some(Waiting::ForCall(_)) => self.waiting = None,
+                Some(Waiting::Call(_)) => self.waiting = None,
             }
         }
     }
@@ -194,7 +194,7 @@ impl<S, C> CircuitBreakerService<S, C> {
             return Err(self.cell.refuse_unready());
         }
         if let Some(waiting) = self.waiting.take()
-            && let Waiting::ForCall(reservation) = *waiting
+            && let Waiting::Call(reservation) = *waiting
             && let Some(ticket) = reservation.start()
         {
             return Ok(Attempt::with(self.cell, ticket));

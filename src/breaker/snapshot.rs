@@ -31,6 +31,9 @@ pub struct Snapshot {
     pub reason: Option<OpenReason>,
     /// Whether it only watches and refuses nothing.
     pub shadow: bool,
+    /// How the present outage began, or the last one: the last opening from closed. Kept apart,
+    /// because a long outage fills the history with probing.
+    pub outage: Option<Transition>,
     /// The last transitions, at most 32, the latest last, each with its evidence.
     pub transitions: Vec<Transition>,
 }

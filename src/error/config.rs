@@ -15,7 +15,7 @@ use std::fmt;
 /// assert_eq!(error.field(), "failure_ratio");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{policy}{}: {field} {rule}, but is {given}", Named(.name))]
+#[error("{policy}{}: {field} {rule}, but is {given}", Named(*.name))]
 pub struct ConfigError {
     policy: &'static str,
     name: Option<&'static str>,
@@ -58,9 +58,9 @@ impl ConfigError {
 }
 
 /// ` "payments"`, or nothing where the name is not known yet.
-struct Named<'a>(&'a Option<&'static str>);
+struct Named(Option<&'static str>);
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(name) => write!(f, " {name:?}"),

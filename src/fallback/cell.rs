@@ -36,7 +36,7 @@ impl FallbackCell {
         FallbackCell {
             name,
             config,
-            meter: Meter::new("fallback", name, telemetry::FALLBACK),
+            meter: Meter::new(name, telemetry::FALLBACK),
             degraded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             uncloneable: AtomicU64::new(0),

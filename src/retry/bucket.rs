@@ -6,7 +6,7 @@
 //! | tokens, in millionths | time, in ms  |
 //! ```
 //!
-//! Decimal fixed point, because configurations are decimal: a ratio of 0.1 and a refill of one
+//! Decimal fixed point, because configurations are decimal: a ratio of 0.2 and a refill of one
 //! token a second (1000 millionths a millisecond) are exact, so the bucket drifts nowhere. 38 bits
 //! hold 274 877 tokens, above the largest cap.
 //!

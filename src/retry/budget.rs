@@ -38,8 +38,8 @@ use crate::{
 /// assert!(budget.try_withdraw(FailureKind::Failed));
 /// assert!(budget.try_withdraw(FailureKind::Failed));
 /// assert!(!budget.try_withdraw(FailureKind::Failed), "empty");
-/// for _ in 0..10 {
-///     budget.deposit(); // 0.1 each
+/// for _ in 0..5 {
+///     budget.deposit(); // 0.2 each
 /// }
 /// assert!(budget.try_withdraw(FailureKind::Failed));
 /// # Ok::<(), buttress::ConfigError>(())
@@ -187,8 +187,9 @@ pub struct RetryBudgetBuilder {
 impl RetryBudgetBuilder {
     /// Tokens a success puts in: 0, or 0.000001 to 1.
     ///
-    /// Default: 0.1. A server that fails one call in ten still has nearly every failure retried,
-    /// and one that fails them all gets no extra load from this. gRPC proposes the same.
+    /// Default: 0.2, as in Finagle and Linkerd. Pays for every retry of a service that fails one
+    /// call in ten (which takes 0.11 a success), and for none of one that fails them all. What
+    /// retries add to the load of a service that is partly failing is then at most a fifth.
     pub fn ratio(mut self, ratio: f64) -> Self {
         self.config.ratio = ratio;
         self
@@ -206,10 +207,10 @@ impl RetryBudgetBuilder {
 
     /// The most tokens there can be, and what a new budget starts with: 1 to 100 000.
     ///
-    /// Default: 20. Enough that a restart of one backend, which fails a score of calls at once, is
-    /// ridden out; small enough that a quiet day banks no storm: whatever came before, an outage
-    /// begins with at most 20 extra attempts per process. Raise it with the traffic: about a tenth
-    /// of the calls a second, so that it lasts for a second in which every call fails.
+    /// Default: 10, as gRPC proposes. Enough that the restart of one backend, which fails some calls
+    /// at once, is ridden out; small enough that a quiet day banks no storm: whatever came before,
+    /// an outage begins with at most 10 extra attempts per process. Raise it with the traffic, to
+    /// about the calls of a tenth of a second, so that it lasts until the first deposits.
     pub fn cap(mut self, tokens: f64) -> Self {
         self.config.cap = tokens;
         self

@@ -32,9 +32,9 @@ pub struct RetryBudgetConfig {
 impl Default for RetryBudgetConfig {
     fn default() -> Self {
         RetryBudgetConfig {
-            ratio: 0.1,
+            ratio: 0.2,
             refill_per_second: 1.0,
-            cap: 20.0,
+            cap: 10.0,
             failed_cost: 1.0,
             timed_out_cost: 2.0,
             throttled_cost: 1.0,

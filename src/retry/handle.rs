@@ -99,8 +99,8 @@ impl Retry {
         Operation::begin(self.cell)
     }
 
-    /// Repeats `op` until it succeeds or there is reason to stop, and returns its last outcome
-    /// unchanged. `op` is given the number of the attempt, from 1.
+    /// Repeats `operation` until it succeeds or there is reason to stop, and returns its last outcome
+    /// unchanged. It is given the number of the attempt, from 1.
     ///
     /// Every error is transient, but for those of a policy within; see
     /// [`call_with`](Retry::call_with).
@@ -129,13 +129,13 @@ impl Retry {
     /// # Panics
     ///
     /// Outside of a tokio runtime with time enabled, when it comes to wait for the first time.
-    pub async fn call<F, Fut, T, E>(self, op: F) -> Result<T, E>
+    pub async fn call<F, Fut, T, E>(self, operation: F) -> Result<T, E>
     where
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: StackError,
     {
-        self.call_with(&Errors, op).await
+        self.call_with(Errors, operation).await
     }
 
     /// As [`call`](Retry::call), with a classifier that says which outcomes are worth a retry.
@@ -143,24 +143,24 @@ impl Retry {
     /// # Panics
     ///
     /// As [`call`](Retry::call).
-    pub async fn call_with<C, F, Fut, T, E>(self, classifier: &C, mut op: F) -> Result<T, E>
+    pub async fn call_with<C, F, Fut, T, E>(self, classifier: C, mut operation: F) -> Result<T, E>
     where
         C: Classify<T, E>,
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: StackError,
     {
-        let mut operation = self.begin();
+        let mut state = self.begin();
         loop {
-            let outcome = op(operation.attempt()).await;
-            let verdict = Verdict::of(classifier, &outcome);
-            let Next::Retry(delay) = operation.after(verdict, &outcome, Ok(())) else {
+            let outcome = operation(state.attempt()).await;
+            let verdict = Verdict::of(&classifier, &outcome);
+            let Next::Retry(delay) = state.after(verdict, &outcome, Ok(())) else {
                 return outcome;
             };
             if !delay.is_zero() {
                 sleep(delay).await;
             }
-            if !operation.start_another() {
+            if !state.start_another() {
                 return outcome;
             }
         }
@@ -276,7 +276,7 @@ impl RetryBuilder {
             (None, Some(own)) => Some(RetryBudget::from_config(name, own)?),
             (None, None) => None,
         };
-        let meter = Meter::new("retry", name, RETRY);
+        let meter = Meter::new(name, RETRY);
         let counts = std::array::from_fn(|_| AtomicU64::new(0));
         Ok(Retry { cell: cell::forever(RetryCell { config, budget, meter, name, counts }) })
     }

@@ -84,17 +84,20 @@
 //! therefore **on by default**: retries are paid for with a share of the successes and a small
 //! reserve, so they are there for the failure of a few and end with the failure of all.
 //!
-//! # Its laws
+//! # Laws
 //!
-//! 1. Every attempt is made on the very instance that was polled to readiness for it.
-//! 2. Nothing is reserved while waiting: the future of the failed attempt is dropped first,
-//!    readiness is asked for after.
-//! 3. A future dropped at any point makes no further attempt. The budget is charged right before
-//!    an attempt starts, and not paid back once it has, or an outer timeout would make retries free.
-//! 4. In every interval of time extra attempts ≤ cap + refill + ratio × successes (law 7 of the
-//!    crate).
-//! 5. Jitter is added on top of a server's hint, never taken from it (law 8).
-//! 6. No attempt starts after [`max_elapsed`](RetryBuilder::max_elapsed) (law 9).
+//! - **Readiness (1)**: every attempt is made on the very instance that was polled to readiness for
+//!   it.
+//! - **Reservations (2)**: nothing is reserved while waiting. The future of the failed attempt is
+//!   dropped first, readiness is asked for after.
+//! - **Cancel safety (3)**: a future dropped at any point makes no further attempt. The budget is
+//!   charged right before an attempt starts, and not paid back once it has, or an outer timeout
+//!   would make retries free.
+//! - **Bounded amplification (7)**: in every interval of time, extra attempts <= cap + refill +
+//!   ratio x successes.
+//! - **Jitter (8)** is added on top of a server's hint, never taken from it.
+//! - **No attempt that cannot finish (9)**: none starts after
+//!   [`max_elapsed`](RetryBuilder::max_elapsed).
 //!
 //! # What it costs
 //!

@@ -189,6 +189,7 @@ impl Operation {
 
     fn stop(&self, stop: Stop) {
         self.cell.count(stop.row());
+        self.cell.meter.not_retrying(self.attempt, self.verdict.kind(), stop.row());
         self.finish();
     }
 
@@ -233,12 +234,12 @@ mod tests {
         C: Classify<(), E>,
     {
         let mut attempts = 0;
-        let outcome = retry.call_with(&classifier, |attempt| {
+        let outcome = retry.call_with(classifier, |attempt| {
             attempts = attempt;
             std::future::ready(Err(raise()))
         });
         let error = outcome.await.unwrap_err();
-        (attempts, 20.0 - retry.budget().unwrap().tokens(), error)
+        (attempts, 10.0 - retry.budget().unwrap().tokens(), error)
     }
 
     #[tokio::test(start_paused = true)]

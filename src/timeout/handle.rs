@@ -27,7 +27,7 @@ static UNNAMED: TimeoutCell = TimeoutCell::new("");
 
 impl TimeoutCell {
     const fn new(name: &'static str) -> Self {
-        TimeoutCell { name, meter: Meter::new("timeout", name, telemetry::TIMEOUT) }
+        TimeoutCell { name, meter: Meter::new(name, telemetry::TIMEOUT) }
     }
 
     #[inline]
