@@ -112,14 +112,15 @@ async fn law_01_readied_while_open_it_refuses_even_if_the_circuit_has_closed() {
     assert!(is_ready(&mut service));
     breaker.reset();
     assert_eq!(breaker.state(), State::Closed);
-    // The clone has not been told anything, and the next `poll_ready` decides anew.
+    // The decision is not cloned: a clone goes on to the inner service, which has not been ready.
     let mut clone = service.clone();
+    assert!(panics(|| drop(clone.call(Act::Succeed))));
     assert!(is_refusal(&service.call(Act::Succeed).await));
     assert_eq!(counts.called(), 0);
-    assert!(is_ready(&mut service));
-    assert!(service.call(Act::Succeed).await.is_ok());
-    assert!(is_ready(&mut clone));
-    assert!(clone.call(Act::Succeed).await.is_ok());
+    for service in [&mut service, &mut clone] {
+        assert!(is_ready(service));
+        assert!(service.call(Act::Succeed).await.is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +226,7 @@ async fn law_01_a_balancer_goes_elsewhere_and_evicts_nobody() {
     assert_eq!(served(&mut balance).await, [0, 40]);
     assert_eq!(balance.len(), 2, "nobody was evicted");
     trip(breakers[1]);
-    let nobody = timeout(OPEN_FOR - SECOND, balance.ready()).await;
+    let nobody = timeout(4 * SECOND, balance.ready()).await;
     assert!(nobody.is_err(), "with both circuits open the balancer waits");
     advance(SECOND).await;
     let [one, other] = served(&mut balance).await;
@@ -239,12 +240,12 @@ async fn law_01_a_balancer_goes_elsewhere_and_evicts_nobody() {
 async fn a_waiting_service_is_pending_while_open_and_woken_at_half_open() {
     let (breaker, mut service, counts) = build(waiting());
     trip(breaker);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!poll_ready(&mut service, &waker));
-    advance(OPEN_FOR - INSTANT).await;
-    assert_eq!((wakes.count(), polled_ready(&counts)), (0, 0), "law 5: nothing spins");
-    advance(2 * INSTANT).await;
-    assert!(wakes.count() >= 1, "woken when calls may pass");
+    advance(4 * SECOND).await;
+    assert_eq!((woken.count(), polled_ready(&counts)), (0, 0), "law 5: nothing spins");
+    advance(SECOND + INSTANT).await;
+    assert!(woken.count() >= 1, "woken when calls may pass");
     assert!(poll_ready(&mut service, &waker));
     assert_eq!(service.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
@@ -254,10 +255,10 @@ async fn a_waiting_service_is_pending_while_open_and_woken_at_half_open() {
 async fn a_waiting_service_is_woken_by_a_reset() {
     let (breaker, mut service, _) = build(waiting());
     trip(breaker);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!poll_ready(&mut service, &waker));
     breaker.reset();
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(woken.count(), 1);
     assert!(poll_ready(&mut service, &waker));
     assert_eq!(service.call(Act::Succeed).await, Ok("good"));
 }
@@ -266,16 +267,16 @@ async fn a_waiting_service_is_woken_by_a_reset() {
 async fn law_01_a_probe_is_reserved_for_one_and_lapses_after_a_second() {
     let (breaker, mut one, counts) = half_open(waiting()).await;
     let mut other = one.clone();
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(is_ready(&mut one));
     assert!(is_ready(&mut one), "asked again, it is still ready");
     assert!(!poll_ready(&mut other, &waker), "there is one probe only");
     assert!(breaker.try_acquire().is_err(), "for nobody");
-    advance(SECOND - INSTANT).await;
+    advance(SECOND / 2).await;
     assert!(!poll_ready(&mut other, &waker));
-    let woken_before = wakes.count();
-    advance(2 * INSTANT).await;
-    assert!(wakes.count() > woken_before, "the lease is over");
+    let woken_before = woken.count();
+    advance(SECOND / 2 + INSTANT).await;
+    assert!(woken.count() > woken_before, "the lease is over");
     assert!(poll_ready(&mut other, &waker));
     // Whose reservation has lapsed asks like everybody else.
     assert!(is_refusal(&one.call(Act::Succeed).await));
@@ -293,10 +294,10 @@ async fn law_01_a_service_dropped_with_a_reservation_hands_it_to_the_next_in_ord
         assert!(!poll_ready(service, waker));
     }
     drop(holder);
-    let woken = |queue: &[(Guarded, (Waker, Arc<Wakes>))]| -> Vec<usize> {
-        queue.iter().map(|(_, (_, wakes))| wakes.count()).collect()
+    let wakes_of = |queue: &[(Guarded, (Waker, Arc<Wakes>))]| -> Vec<usize> {
+        queue.iter().map(|(_, (_, woken))| woken.count()).collect()
     };
-    assert_eq!(woken(&queue), [1, 0, 0], "the first, and no more than there are probes");
+    assert_eq!(wakes_of(&queue), [1, 0, 0], "the first, and no more than there are probes");
     let (service, (waker, _)) = &mut queue[0];
     assert!(poll_ready(service, waker));
     // The second has moved up to watch, and is not ready; nor is the third, out of order.
@@ -307,13 +308,13 @@ async fn law_01_a_service_dropped_with_a_reservation_hands_it_to_the_next_in_ord
     drop(first);
     let (third, (waker, _)) = &mut queue[1];
     assert!(!poll_ready(third, waker), "not before its turn");
-    let (second, (waker, wakes)) = &mut queue[0];
-    assert!(wakes.count() > 0);
+    let (second, (waker, woken)) = &mut queue[0];
+    assert!(woken.count() > 0);
     assert!(poll_ready(second, waker));
     assert_eq!(second.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
-    let (third, (waker, wakes)) = &mut queue[1];
-    assert!(wakes.count() > 0, "the circuit is closed, everybody may pass");
+    let (third, (waker, woken)) = &mut queue[1];
+    assert!(woken.count() > 0, "the circuit is closed, everybody may pass");
     assert!(poll_ready(third, waker));
 }
 
@@ -322,14 +323,14 @@ async fn a_waiter_that_is_dropped_hands_its_turn_over() {
     let (breaker, mut first, _) = build(waiting());
     trip(breaker);
     let mut second = first.clone();
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!is_ready(&mut first));
     assert!(!poll_ready(&mut second, &waker));
     drop(first);
     assert!(!poll_ready(&mut second, &waker));
-    let before = wakes.count();
+    let before = woken.count();
     advance(OPEN_FOR + INSTANT).await;
-    assert!(wakes.count() > before, "it is the first now");
+    assert!(woken.count() > before, "it is the first now");
     assert!(poll_ready(&mut second, &waker));
 }
 
@@ -370,13 +371,13 @@ async fn an_inner_service_that_is_not_ready_is_passed_by() {
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let mut slow = breaker.layer().layer(limit.layer(Probe::new().0));
     let mut good = breaker.layer().layer(Probe::new().0);
-    let (slow_waker, slow_wakes) = Wakes::new();
-    let (good_waker, good_wakes) = Wakes::new();
-    assert!(!poll_ready(&mut slow, &slow_waker));
-    assert!(!poll_ready(&mut good, &good_waker), "it is not its turn");
+    let (waker_of_slow, slow_wakes) = Wakes::new();
+    let (waker_of_good, good_wakes) = Wakes::new();
+    assert!(!poll_ready(&mut slow, &waker_of_slow));
+    assert!(!poll_ready(&mut good, &waker_of_good), "it is not its turn");
     advance(2 * SECOND + INSTANT).await;
     assert_eq!((slow_wakes.count(), good_wakes.count()), (0, 1));
-    assert!(poll_ready(&mut good, &good_waker), "a probe has lain untouched for long enough");
+    assert!(poll_ready(&mut good, &waker_of_good), "a probe has lain untouched for long enough");
     assert_eq!(good.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
 }
@@ -389,12 +390,12 @@ async fn law_05_alone_over_a_service_that_is_not_ready_a_waiter_is_not_woken_by_
     let permits = Arc::new(Semaphore::new(0));
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let mut service = breaker.layer().layer(limit.layer(Probe::new().0));
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!poll_ready(&mut service, &waker));
     advance(3600 * SECOND).await;
-    assert_eq!(wakes.count(), 0);
+    assert_eq!(woken.count(), 0);
     permits.add_permits(1);
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(woken.count(), 1);
     assert!(poll_ready(&mut service, &waker));
     assert_eq!(service.call(Act::Succeed).await, Ok("good"));
 }
@@ -403,8 +404,10 @@ async fn law_05_alone_over_a_service_that_is_not_ready_a_waiter_is_not_woken_by_
 async fn law_01_an_unused_reservation_is_no_hung_probe() {
     let (breaker, mut service, _) = half_open(waiting()).await;
     assert!(is_ready(&mut service));
-    advance(60 * SECOND).await;
-    assert_eq!(breaker.state(), State::HalfOpen, "nobody is out, so nobody is overdue");
+    for _ in 0..60 {
+        advance(SECOND).await;
+        assert_eq!(breaker.state(), State::HalfOpen, "nobody is out, so nobody is overdue");
+    }
     assert!(breaker.try_acquire().is_ok());
     assert_eq!(breaker.snapshot().failures, 0);
     // It asks for another, or gets the error of everybody else.
@@ -416,14 +419,14 @@ async fn law_01_an_unused_reservation_is_no_hung_probe() {
 async fn law_03_a_reserved_probe_that_is_called_and_dropped_is_free_for_the_next() {
     let (breaker, mut one, counts) = half_open(waiting()).await;
     let mut other = one.clone();
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(is_ready(&mut one));
     let mut call = Box::pin(one.call(Act::Hang));
     assert!(poll_once(call.as_mut()).is_pending());
     assert!(!poll_ready(&mut other, &waker));
     drop(call);
     assert_eq!(counts.alive(), 0);
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(woken.count(), 1);
     assert!(poll_ready(&mut other, &waker));
     assert_eq!(other.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
@@ -550,10 +553,7 @@ async fn a_breaker_shared_by_the_routes_of_an_axum_router() {
         }
     };
     let classifier = classify_response(|response: &axum::response::Response| {
-        match response.status().is_server_error() {
-            true => Verdict::Transient,
-            false => Verdict::Success,
-        }
+        if response.status().is_server_error() { Verdict::Transient } else { Verdict::Success }
     });
     // axum applies the layer once to each route.
     let app = Router::new()
@@ -605,11 +605,11 @@ async fn law_05_the_queue_dissolves_when_the_circuit_closes() {
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let mut slow = breaker.layer().layer(limit.layer(Probe::new().0));
     let mut good = breaker.layer().layer(Probe::new().0);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!is_ready(&mut slow));
     assert!(!poll_ready(&mut good, &waker), "it is not its turn");
     breaker.reset();
-    assert!(wakes.count() > 0, "the circuit is closed, everybody may pass");
+    assert!(woken.count() > 0, "the circuit is closed, everybody may pass");
 }
 
 #[tokio::test(start_paused = true)]
@@ -631,4 +631,22 @@ async fn permitted_is_not_held_up_by_a_waiter_that_nobody_polls() {
     assert!(!is_ready(&mut idle));
     let waited = timeout(OPEN_FOR + 5 * SECOND, breaker.permitted()).await;
     assert!(waited.is_ok(), "half-open, a probe is free, and nobody may have it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_02_what_was_reserved_of_the_inner_service_is_free_once_the_open_breaker_is_dropped() {
+    for builder in [quick(), waiting()] {
+        let breaker = builder.build().unwrap();
+        let permits = Arc::new(Semaphore::new(1));
+        let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
+        let mut service = breaker.layer().layer(limit.layer(Probe::new().0));
+        assert!(is_ready(&mut service));
+        trip(breaker);
+        is_ready(&mut service);
+        // A limit of the design: the breaker asks no `Clone` of the inner service, and only a
+        // fresh clone in its place could give back now what that has reserved.
+        assert_eq!(permits.available_permits(), 0);
+        drop(service);
+        assert_eq!(permits.available_permits(), 1);
+    }
 }

@@ -1,5 +1,8 @@
 //! The messages of the compiler where inference or a bound fails: each trap of the error model is
 //! met by a note that says what to write, and by a program that passes.
+//!
+//! The expected messages are those of the compiler that the rest of CI runs on. After a change of
+//! it: `TRYBUILD=overwrite cargo test --test ui`, and read the difference.
 
 #[test]
 fn traps_of_inference() {
