@@ -256,8 +256,8 @@ fn budgets() {
             "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 0.0",
         ),
         (
-            budget(|x| x.failed_cost(21.0)),
-            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 21.0",
+            budget(|x| x.failed_cost(10.5)),
+            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 10.5",
         ),
         // The default price of a timeout is two.
         (
