@@ -225,7 +225,7 @@ async fn law_01_a_balancer_goes_elsewhere_and_evicts_nobody() {
     assert_eq!(served(&mut balance).await, [0, 40]);
     assert_eq!(balance.len(), 2, "nobody was evicted");
     trip(breakers[1]);
-    let nobody = timeout(OPEN_FOR - SECOND, balance.ready()).await;
+    let nobody = timeout(OPEN_FOR.saturating_sub(SECOND), balance.ready()).await;
     assert!(nobody.is_err(), "with both circuits open the balancer waits");
     advance(SECOND).await;
     let [one, other] = served(&mut balance).await;
@@ -239,12 +239,12 @@ async fn law_01_a_balancer_goes_elsewhere_and_evicts_nobody() {
 async fn a_waiting_service_is_pending_while_open_and_woken_at_half_open() {
     let (breaker, mut service, counts) = build(waiting());
     trip(breaker);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!poll_ready(&mut service, &waker));
-    advance(OPEN_FOR - INSTANT).await;
-    assert_eq!((wakes.count(), polled_ready(&counts)), (0, 0), "law 5: nothing spins");
+    advance(OPEN_FOR.saturating_sub(INSTANT)).await;
+    assert_eq!((woken.count(), polled_ready(&counts)), (0, 0), "law 5: nothing spins");
     advance(2 * INSTANT).await;
-    assert!(wakes.count() >= 1, "woken when calls may pass");
+    assert!(woken.count() >= 1, "woken when calls may pass");
     assert!(poll_ready(&mut service, &waker));
     assert_eq!(service.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
@@ -254,10 +254,10 @@ async fn a_waiting_service_is_pending_while_open_and_woken_at_half_open() {
 async fn a_waiting_service_is_woken_by_a_reset() {
     let (breaker, mut service, _) = build(waiting());
     trip(breaker);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!poll_ready(&mut service, &waker));
     breaker.reset();
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(woken.count(), 1);
     assert!(poll_ready(&mut service, &waker));
     assert_eq!(service.call(Act::Succeed).await, Ok("good"));
 }
@@ -266,16 +266,16 @@ async fn a_waiting_service_is_woken_by_a_reset() {
 async fn law_01_a_probe_is_reserved_for_one_and_lapses_after_a_second() {
     let (breaker, mut one, counts) = half_open(waiting()).await;
     let mut other = one.clone();
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(is_ready(&mut one));
     assert!(is_ready(&mut one), "asked again, it is still ready");
     assert!(!poll_ready(&mut other, &waker), "there is one probe only");
     assert!(breaker.try_acquire().is_err(), "for nobody");
-    advance(SECOND - INSTANT).await;
+    advance(SECOND.saturating_sub(INSTANT)).await;
     assert!(!poll_ready(&mut other, &waker));
-    let woken_before = wakes.count();
+    let woken_before = woken.count();
     advance(2 * INSTANT).await;
-    assert!(wakes.count() > woken_before, "the lease is over");
+    assert!(woken.count() > woken_before, "the lease is over");
     assert!(poll_ready(&mut other, &waker));
     // Whose reservation has lapsed asks like everybody else.
     assert!(is_refusal(&one.call(Act::Succeed).await));
@@ -294,7 +294,7 @@ async fn law_01_a_service_dropped_with_a_reservation_hands_it_to_the_next_in_ord
     }
     drop(holder);
     let woken = |queue: &[(Guarded, (Waker, Arc<Wakes>))]| -> Vec<usize> {
-        queue.iter().map(|(_, (_, wakes))| wakes.count()).collect()
+        queue.iter().map(|(_, (_, woken))| woken.count()).collect()
     };
     assert_eq!(woken(&queue), [1, 0, 0], "the first, and no more than there are probes");
     let (service, (waker, _)) = &mut queue[0];
@@ -307,13 +307,13 @@ async fn law_01_a_service_dropped_with_a_reservation_hands_it_to_the_next_in_ord
     drop(first);
     let (third, (waker, _)) = &mut queue[1];
     assert!(!poll_ready(third, waker), "not before its turn");
-    let (second, (waker, wakes)) = &mut queue[0];
-    assert!(wakes.count() > 0);
+    let (second, (waker, woken)) = &mut queue[0];
+    assert!(woken.count() > 0);
     assert!(poll_ready(second, waker));
     assert_eq!(second.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
-    let (third, (waker, wakes)) = &mut queue[1];
-    assert!(wakes.count() > 0, "the circuit is closed, everybody may pass");
+    let (third, (waker, woken)) = &mut queue[1];
+    assert!(woken.count() > 0, "the circuit is closed, everybody may pass");
     assert!(poll_ready(third, waker));
 }
 
@@ -322,14 +322,14 @@ async fn a_waiter_that_is_dropped_hands_its_turn_over() {
     let (breaker, mut first, _) = build(waiting());
     trip(breaker);
     let mut second = first.clone();
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!is_ready(&mut first));
     assert!(!poll_ready(&mut second, &waker));
     drop(first);
     assert!(!poll_ready(&mut second, &waker));
-    let before = wakes.count();
+    let before = woken.count();
     advance(OPEN_FOR + INSTANT).await;
-    assert!(wakes.count() > before, "it is the first now");
+    assert!(woken.count() > before, "it is the first now");
     assert!(poll_ready(&mut second, &waker));
 }
 
@@ -370,14 +370,14 @@ async fn an_inner_service_that_is_not_ready_for_a_second_goes_to_the_end_of_the_
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let mut slow = breaker.layer().layer(limit.layer(Probe::new().0));
     let mut good = breaker.layer().layer(Probe::new().0);
-    let (slow_waker, slow_wakes) = Wakes::new();
-    let (good_waker, good_wakes) = Wakes::new();
+    let (slow_waker, slow_woken) = Wakes::new();
+    let (good_waker, good_woken) = Wakes::new();
     assert!(!poll_ready(&mut slow, &slow_waker));
     assert!(!poll_ready(&mut good, &good_waker), "it is not its turn");
     advance(SECOND + INSTANT).await;
-    assert_eq!((slow_wakes.count(), good_wakes.count()), (1, 0));
+    assert_eq!((slow_woken.count(), good_woken.count()), (1, 0));
     assert!(!poll_ready(&mut slow, &slow_waker));
-    assert_eq!(good_wakes.count(), 1, "its turn now");
+    assert_eq!(good_woken.count(), 1, "its turn now");
     assert!(poll_ready(&mut good, &good_waker));
     assert_eq!(good.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
@@ -391,10 +391,10 @@ async fn law_05_alone_over_a_service_that_is_not_ready_a_waiter_does_not_spin() 
     let permits = Arc::new(Semaphore::new(0));
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let mut service = breaker.layer().layer(limit.layer(Probe::new().0));
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     for second in 0..5 {
         assert!(!poll_ready(&mut service, &waker));
-        assert_eq!(wakes.count(), second, "once a second, to look to the others in the queue");
+        assert_eq!(woken.count(), second, "once a second, to look to the others in the queue");
         advance(SECOND + INSTANT).await;
     }
     permits.add_permits(1);
@@ -419,14 +419,14 @@ async fn law_01_an_unused_reservation_is_no_hung_probe() {
 async fn law_03_a_reserved_probe_that_is_called_and_dropped_is_free_for_the_next() {
     let (breaker, mut one, counts) = half_open(waiting()).await;
     let mut other = one.clone();
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(is_ready(&mut one));
     let mut call = Box::pin(one.call(Act::Hang));
     assert!(poll_once(call.as_mut()).is_pending());
     assert!(!poll_ready(&mut other, &waker));
     drop(call);
     assert_eq!(counts.alive(), 0);
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(woken.count(), 1);
     assert!(poll_ready(&mut other, &waker));
     assert_eq!(other.call(Act::Succeed).await, Ok("good"));
     assert_eq!(breaker.state(), State::Closed);
@@ -553,10 +553,7 @@ async fn a_breaker_shared_by_the_routes_of_an_axum_router() {
         }
     };
     let classifier = classify_response(|response: &axum::response::Response| {
-        match response.status().is_server_error() {
-            true => Verdict::Transient,
-            false => Verdict::Success,
-        }
+        if response.status().is_server_error() { Verdict::Transient } else { Verdict::Success }
     });
     // axum applies the layer once to each route.
     let app = Router::new()
@@ -608,11 +605,11 @@ async fn law_05_the_queue_dissolves_when_the_circuit_closes() {
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let mut slow = breaker.layer().layer(limit.layer(Probe::new().0));
     let mut good = breaker.layer().layer(Probe::new().0);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     assert!(!is_ready(&mut slow));
     assert!(!poll_ready(&mut good, &waker), "it is not its turn");
     breaker.reset();
-    assert!(wakes.count() > 0, "the circuit is closed, everybody may pass");
+    assert!(woken.count() > 0, "the circuit is closed, everybody may pass");
 }
 
 #[tokio::test(start_paused = true)]
