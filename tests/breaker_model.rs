@@ -33,9 +33,12 @@ struct Call {
     started: u64,
 }
 
+/// Until when, if ever.
+type Expiry = Option<u64>;
+
 #[derive(Clone, Debug)]
 enum Phase {
-    Closed { calls: VecDeque<(u64, bool, bool)>, in_a_row: u32, forced_until: Option<Option<u64>> },
+    Closed { calls: VecDeque<(u64, bool, bool)>, in_a_row: u32, forced_until: Option<Expiry> },
     Open { until: Option<u64>, forced: bool },
     HalfOpen { outstanding: u32, sign_of_life: u64, succeeded: u32, failed: u32 },
 }
@@ -55,7 +58,7 @@ impl Model {
         Model { config, now: 0, life: 0, openings: 0, phase, reason: None }
     }
 
-    fn closed(forced_until: Option<Option<u64>>) -> Phase {
+    fn closed(forced_until: Option<Expiry>) -> Phase {
         Phase::Closed { calls: VecDeque::new(), in_a_row: 0, forced_until }
     }
 
