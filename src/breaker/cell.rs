@@ -16,6 +16,7 @@ use super::{
     recent::RecentFailures,
     streak::Streak,
     subscription::Subscribers,
+    ticket::{Ticket, TicketKind},
     window::{CountWindow, Counts, Limit, SlidingWindow, TimeWindow},
 };
 use crate::{
@@ -69,31 +70,6 @@ pub(super) struct BreakerCell {
 struct SlowWindow {
     threshold: u64,
     window: SlidingWindow,
-}
-
-/// Leave to make one call, and in which life of the breaker it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
-    pub(super) generation: u32,
-    pub(super) kind: TicketKind,
-}
-
-impl Ticket {
-    /// For an ordinary call.
-    #[inline]
-    pub(super) const fn counted(gate: Gate) -> Self {
-        Ticket { generation: gate.generation(), kind: TicketKind::Counted }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TicketKind {
-    /// An ordinary call.
-    Counted,
-    /// One of the probes of a half-open phase.
-    Probe,
-    /// Let pass by a shadow breaker that would have refused it.
-    Uncounted,
 }
 
 /// What a call would meet now.

@@ -8,7 +8,8 @@ use tower_service::Service;
 use super::{
     CircuitBreaker, CircuitBreakerFuture, WhenOpen,
     attempt::Attempt,
-    cell::{BreakerCell, Ticket},
+    cell::BreakerCell,
+    ticket::Ticket,
     wait::{Clearance, PendingTurn, Reservation, Turn, turn},
 };
 use crate::{
