@@ -526,8 +526,14 @@ fn law_12_callbacks_run_outside_of_every_lock() {
         }
         drop(inner);
     });
-    record(breaker, Verdict::Transient);
-    record(breaker, Verdict::Transient);
+    // In a thread of its own, so that a deadlock is a failure and does not hang the test.
+    let (sender, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        record(breaker, Verdict::Transient);
+        record(breaker, Verdict::Transient);
+        sender.send(()).unwrap();
+    });
+    told.recv_timeout(10 * SECOND).expect("a deadlock");
     let expected = [(State::Open, State::Open), (State::Closed, State::Closed)];
     assert_eq!(*seen.lock().unwrap(), expected);
 }
