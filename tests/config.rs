@@ -52,7 +52,7 @@ fn breaker_windows() {
             "circuit breaker \"x\": window must be at least 10ms, but is 1ms",
         ),
         (
-            window(Window::time(Duration::from_nanos(9_999_999))),
+            window(Window::time((10 * MS).saturating_sub(Duration::from_nanos(1)))),
             "circuit breaker \"x\": window must be at least 10ms, but is 9.999999ms",
         ),
         (
@@ -256,8 +256,8 @@ fn budgets() {
             "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 0.0",
         ),
         (
-            budget(|x| x.failed_cost(10.5)),
-            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 10.5",
+            budget(|x| x.failed_cost(21.0)),
+            "retry budget \"x\": failed_cost must be at least 1 and at most the cap 10.0, but is 21.0",
         ),
         // The default price of a timeout is two.
         (
