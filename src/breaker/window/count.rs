@@ -286,7 +286,9 @@ impl CountWindow {
     }
 
     pub(super) fn reset(&self, generation: u32) {
-        self.head.store(Head::fresh(generation, self.size).pack(), Ordering::Release);
+        // A swap and not a store: loom knows no order between a store and the compare-and-swap of
+        // another thread.
+        self.head.swap(Head::fresh(generation, self.size).pack(), Ordering::AcqRel);
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
