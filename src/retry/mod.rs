@@ -116,6 +116,8 @@ mod config;
 mod future;
 mod handle;
 mod layer;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 mod operation;
 mod prepare;
 mod service;

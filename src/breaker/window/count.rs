@@ -197,18 +197,21 @@ impl CountWindow {
             sequence: head.sequence,
         };
         self.remember(mark);
-        if !head.full {
+        let counts = Counts { bad: head.bad, calls: head.sequence };
+        if !head.full && self.limit.is_reached_by(counts) {
             // Nothing has left the window yet: the head alone knows.
-            let counts = Counts { bad: head.bad, calls: head.sequence };
-            return self.limit.is_reached_by(counts).then_some(counts);
+            return Some(counts);
         }
         // Two threads may have taken their numbers in one order and remember in the other. Each
-        // writes its own mark before it looks for the other's, so one of them sees both.
+        // writes its own mark before it looks for the other's, so one of them sees both. That may
+        // be one that came before the window was full, and is only now told of the rest.
         fence(Ordering::SeqCst);
         let first = first.or_else(|| self.recall(mark.tag, mark.bad.wrapping_sub(span)));
         let last = || self.recall(mark.tag, mark.bad.wrapping_add(span));
-        let tripped = first.is_some_and(|first| self.lie_within(first, mark))
-            || last().is_some_and(|last| self.lie_within(mark, last));
+        // The distance between two marks is a share of a full window.
+        let full_at = |last: Mark| head.full || last.sequence >= self.size;
+        let tripped = head.full && first.is_some_and(|first| self.lie_within(first, mark))
+            || last().is_some_and(|last| full_at(last) && self.lie_within(mark, last));
         // At least so many: of those that came later some may have left the window again.
         let bad = || self.counts(generation).bad.max(self.trip_at);
         tripped.then(|| Counts { bad: bad(), calls: self.size })
@@ -283,7 +286,9 @@ impl CountWindow {
     }
 
     pub(super) fn reset(&self, generation: u32) {
-        self.head.store(Head::fresh(generation, self.size).pack(), Ordering::Release);
+        // A swap and not a store: loom knows no order between a store and the compare-and-swap of
+        // another thread.
+        self.head.swap(Head::fresh(generation, self.size).pack(), Ordering::AcqRel);
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -3,6 +3,8 @@
 use crate::clock::Tick;
 
 mod count;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 mod time;
 
 pub(super) use count::{CountWindow, MAX_CALLS};

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::{
     clock::{Tick, nanos},
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Ordering, fence},
 };
 
 use super::{Counts, Limit};
@@ -116,8 +116,9 @@ impl TimeWindow {
     pub(super) fn bad(&self, generation: u32, now: Tick) -> Option<Counts> {
         self.add(generation, now, true)?;
         // Somebody else may have failed in the next bucket meanwhile and not have seen this one.
-        // So look again which is the last: then at least one of the two sees both.
-        let epoch = Epoch::unpack(self.epoch.load(Ordering::SeqCst));
+        // So look again which is the last, after a fence: then at least one of the two sees both.
+        fence(Ordering::SeqCst);
+        let epoch = Epoch::unpack(self.epoch.load(Ordering::Acquire));
         if epoch.tag != generation & TAG_MASK {
             return None;
         }
@@ -156,7 +157,7 @@ impl TimeWindow {
             let moved = self.epoch.compare_exchange(
                 epoch.pack(),
                 next.pack(),
-                Ordering::SeqCst,
+                Ordering::AcqRel,
                 Ordering::Acquire,
             );
             let current = moved.map_or_else(Epoch::unpack, |_| next);
@@ -204,7 +205,7 @@ impl TimeWindow {
             let added = bucket.compare_exchange_weak(
                 word,
                 with_one_more(word, bad),
-                Ordering::SeqCst,
+                Ordering::AcqRel,
                 Ordering::Relaxed,
             );
             if added.is_ok() {
@@ -217,7 +218,7 @@ impl TimeWindow {
     fn sum(&self, epoch: Epoch, turn: u64) -> Counts {
         let mut sum = Counts::default();
         for turn in turn.saturating_sub(BUCKETS - 1)..=epoch.turn {
-            let bucket = self.bucket(turn).load(Ordering::SeqCst);
+            let bucket = self.bucket(turn).load(Ordering::Acquire);
             if same_tag(bucket, epoch.empty_bucket(turn)) {
                 let counts = counts_of(bucket);
                 sum.bad += counts.bad;
@@ -239,9 +240,11 @@ impl TimeWindow {
     pub(super) fn reset(&self, generation: u32, now: Tick) {
         let epoch = Epoch { tag: generation & TAG_MASK, turn: self.turn_at(now) };
         // The epoch first: whoever is still clearing for the old one sees that, or is overwritten.
-        self.epoch.store(epoch.pack(), Ordering::Release);
+        // Swaps and not stores: loom knows no order between a store and the compare-and-swap of
+        // another thread.
+        self.epoch.swap(epoch.pack(), Ordering::AcqRel);
         for turn in epoch.turn.saturating_sub(BUCKETS - 1)..=epoch.turn {
-            self.bucket(turn).store(epoch.empty_bucket(turn), Ordering::Release);
+            self.bucket(turn).swap(epoch.empty_bucket(turn), Ordering::AcqRel);
         }
     }
 }
