@@ -373,7 +373,9 @@ mod tests {
     #[test]
     fn law_04_marks_of_half_a_million_generations_ago_are_in_nobodys_way() {
         let (window, _) = both(4, 1.0, 4);
-        (0..4).for_each(|_| drop(window.bad(0)));
+        for _ in 0..4 {
+            window.bad(0);
+        }
         // More than half the way round the tags, so that those marks seem to lie ahead.
         let later = (1 << 19) + 1;
         window.reset(later);
