@@ -518,7 +518,7 @@ fn law_12_callbacks_run_outside_of_every_lock() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     // All of these would deadlock under the ledger's or the subscribers' lock.
-    let _subscription = breaker.subscribe(move |transition| {
+    let subscription = breaker.subscribe(move |transition| {
         let inner = breaker.subscribe(|_| {});
         log.lock().unwrap().push((transition.to, breaker.snapshot().state));
         if transition.to == State::Open {
@@ -531,9 +531,10 @@ fn law_12_callbacks_run_outside_of_every_lock() {
     std::thread::spawn(move || {
         record(breaker, Verdict::Transient);
         record(breaker, Verdict::Transient);
+        drop(subscription);
         sender.send(()).unwrap();
     });
-    told.recv_timeout(10 * SECOND).expect("a deadlock");
+    told.recv_timeout(5 * SECOND).expect("a deadlock");
     let expected = [(State::Open, State::Open), (State::Closed, State::Closed)];
     assert_eq!(*seen.lock().unwrap(), expected);
 }
