@@ -5,12 +5,12 @@
 //! Built with `--cfg buttress_loom`. The clock is the real one: every duration is an hour, so that
 //! nothing is due by itself, and what is to be due is due by an explicit time.
 
-use std::{borrow::Cow, sync::Mutex, time::Duration};
+use std::{sync::Mutex, time::Duration};
 
 use ::loom::{sync::Arc, thread};
 
 use super::{
-    CircuitBreakerConfig, State, Window,
+    CircuitBreakerConfig, OpenReason, State, Window,
     cell::{BreakerCell, Ticket},
     deadline::Deadline,
     streak::Streak,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     backoff::{Backoff, Jitter},
     clock::Tick,
-    sync::{Ordering, lock, model},
+    sync::{Ordering, Two, lock, model, model_of_two},
     verdict::FailureKind,
 };
 
@@ -58,12 +58,15 @@ fn make_half_open(cell: &BreakerCell) {
     assert_eq!((cell.gate().state(), cell.gate().generation()), (State::HalfOpen, 2));
 }
 
-fn spawn<T: 'static>(
+/// Runs both at the same time.
+fn both<A: 'static, B: 'static>(
+    two: Two,
     cell: &Arc<BreakerCell>,
-    code: impl FnOnce(&BreakerCell) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let cell = Arc::clone(cell);
-    thread::spawn(move || code(&cell))
+    first: impl FnOnce(&BreakerCell) -> A + 'static,
+    second: impl FnOnce(&BreakerCell) -> B + 'static,
+) -> (A, B) {
+    let [one, other] = [Arc::clone(cell), Arc::clone(cell)];
+    two.run(move || first(&one), move || second(&other))
 }
 
 fn good(cell: &BreakerCell, ticket: Ticket) {
@@ -84,12 +87,10 @@ fn state(cell: &BreakerCell) -> (State, u32, usize) {
 
 #[test]
 fn two_failures_at_once_trip_once() {
-    model(|| {
+    model_of_two(|two| {
         let cell = closed();
         let [one, other] = [cell.admit().unwrap(), cell.admit().unwrap()];
-        let thread = spawn(&cell, move |cell| bad(cell, other));
-        bad(&cell, one);
-        thread.join().unwrap();
+        both(two, &cell, move |cell| bad(cell, other), move |cell| bad(cell, one));
         assert_eq!(state(&cell), (State::Open, 1, 1));
     });
 }
@@ -97,30 +98,38 @@ fn two_failures_at_once_trip_once() {
 /// Whoever sees the circuit open sees until when, and why.
 #[test]
 fn what_a_state_implies_is_there_before_it() {
-    model(|| {
+    model_of_two(|two| {
         let cell = closed();
         let ticket = cell.admit().unwrap();
         bad(&cell, ticket);
-        let thread = spawn(&cell, move |cell| bad(cell, ticket));
-        let look = cell.look(Tick::now());
-        assert!(!look.due, "an hour is not over yet");
-        if look.state == State::Open {
-            let why = cell.open_reason(look);
-            assert!(matches!(why, super::OpenReason::FailureRatio { failures: 2, .. }), "{why:?}");
-        }
-        thread.join().unwrap();
+        both(
+            two,
+            &cell,
+            move |cell| bad(cell, ticket),
+            move |cell| {
+                let look = cell.look(Tick::now());
+                assert!(!look.due, "an hour is not over yet");
+                if look.state == State::Open {
+                    let why = cell.open_reason(look);
+                    assert!(matches!(why, OpenReason::FailureRatio { failures: 2, .. }), "{why:?}");
+                }
+            },
+        );
     });
 }
 
 #[test]
 fn forced_open_without_expiry_gets_none_from_a_trip() {
-    model(|| {
+    model_of_two(|two| {
         let cell = closed();
         let ticket = cell.admit().unwrap();
         bad(&cell, ticket);
-        let thread = spawn(&cell, move |cell| bad(cell, ticket));
-        cell.force(State::ForcedOpen, None, Tick::NEVER);
-        thread.join().unwrap();
+        both(
+            two,
+            &cell,
+            move |cell| bad(cell, ticket),
+            move |cell| cell.force(State::ForcedOpen, None, Tick::NEVER),
+        );
         assert_eq!(cell.gate().state(), State::ForcedOpen);
         assert_eq!(cell.until.load(Ordering::Acquire), Tick::NEVER.bits());
         let (_, generation, transitions) = state(&cell);
@@ -131,16 +140,21 @@ fn forced_open_without_expiry_gets_none_from_a_trip() {
 
 #[test]
 fn law_04_a_failure_from_before_a_reset_changes_nothing_after_it() {
-    model(|| {
+    model_of_two(|two| {
         let cell = closed();
         let ticket = cell.admit().unwrap();
         bad(&cell, ticket);
-        let thread = spawn(&cell, move |cell| bad(cell, ticket));
-        cell.force(State::Closed, None, Tick::NEVER);
-        // A call of the new life: it must find an empty window, and find it emptied before.
-        let ticket = cell.admit().unwrap();
-        bad(&cell, ticket);
-        thread.join().unwrap();
+        let ((), ticket) = both(
+            two,
+            &cell,
+            move |cell| bad(cell, ticket),
+            |cell| {
+                cell.force(State::Closed, None, Tick::NEVER);
+                let ticket = cell.admit().unwrap();
+                bad(cell, ticket);
+                ticket
+            },
+        );
         let gate = cell.gate();
         assert_eq!((gate.state(), gate.generation()), (State::Closed, ticket.generation));
         let counts = cell.failure_counts(gate.generation(), Tick::NEVER);
@@ -151,24 +165,29 @@ fn law_04_a_failure_from_before_a_reset_changes_nothing_after_it() {
 /// A call that is admitted while the circuit closes counts in the window it was admitted to.
 #[test]
 fn the_window_is_empty_before_the_gate_lets_anybody_in() {
-    model(|| {
+    model_of_two(|two| {
         let cell = half_open(1);
         let probe = cell.admit().unwrap();
-        let thread = spawn(&cell, move |cell| good(cell, probe));
-        if cell.gate().is_closed() {
-            let ticket = cell.admit().unwrap();
-            bad(&cell, ticket);
-            let counts = cell.failure_counts(ticket.generation, Tick::NEVER);
-            assert_eq!(counts, Counts { bad: 1, calls: 1 });
-        }
-        thread.join().unwrap();
+        both(
+            two,
+            &cell,
+            move |cell| good(cell, probe),
+            |cell| {
+                if cell.gate().is_closed() {
+                    let ticket = cell.admit().unwrap();
+                    bad(cell, ticket);
+                    let counts = cell.failure_counts(ticket.generation, Tick::NEVER);
+                    assert_eq!(counts, Counts { bad: 1, calls: 1 });
+                }
+            },
+        );
         assert_eq!(state(&cell), (State::Closed, 3, 3));
     });
 }
 
 #[test]
 fn transitions_are_told_once_and_in_order() {
-    model(|| {
+    model_of_two(|two| {
         // Subscriptions are for cells that live for ever. A small one, since it is not freed.
         let cell: &'static BreakerCell = Box::leak(Box::new(BreakerCell::new("loom", config(1))));
         let told = std::sync::Arc::new(Mutex::new(Vec::new()));
@@ -176,11 +195,10 @@ fn transitions_are_told_once_and_in_order() {
         let subscription = cell.subscribers.add(std::sync::Arc::new(move |transition| {
             telling.lock().unwrap().push(transition.generation);
         }));
-        let thread = thread::spawn(move || {
-            cell.force(State::ForcedOpen, Some(Cow::Borrowed("one")), Tick::NEVER);
-        });
-        cell.force(State::ForcedClosed, Some(Cow::Borrowed("other")), Tick::NEVER);
-        thread.join().unwrap();
+        two.run(
+            || cell.force(State::ForcedOpen, None, Tick::NEVER),
+            || cell.force(State::ForcedClosed, None, Tick::NEVER),
+        );
         assert_eq!(*told.lock().unwrap(), [1, 2]);
         drop(subscription);
     });
@@ -192,7 +210,10 @@ fn transitions_are_told_once_and_in_order() {
 fn no_more_probes_than_there_are() {
     model(|| {
         let cell = half_open(2);
-        let threads = [(); 2].map(|()| spawn(&cell, |cell| cell.admit().is_ok()));
+        let threads = [(); 2].map(|()| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.admit().is_ok())
+        });
         let mut admitted = u32::from(cell.admit().is_ok());
         for thread in threads {
             admitted += u32::from(thread.join().unwrap());
@@ -203,12 +224,10 @@ fn no_more_probes_than_there_are() {
 
 /// What two probes come to that come back at the same time.
 fn finish_together(outcomes: [fn(&BreakerCell, Ticket); 2], to: State) {
-    model(move || {
+    model_of_two(move |two| {
         let cell = half_open(2);
         let [one, other] = [cell.admit().unwrap(), cell.admit().unwrap()];
-        let thread = spawn(&cell, move |cell| outcomes[1](cell, other));
-        outcomes[0](&cell, one);
-        thread.join().unwrap();
+        both(two, &cell, move |cell| outcomes[1](cell, other), move |cell| outcomes[0](cell, one));
         assert_eq!(state(&cell), (to, 3, 3), "exactly one transition");
     });
 }
@@ -230,12 +249,11 @@ fn one_probe_of_each_kind_reopens_once() {
 
 #[test]
 fn a_probe_given_back_can_be_had_again() {
-    model(|| {
+    model_of_two(|two| {
         let cell = half_open(1);
         let probe = cell.admit().unwrap();
-        let thread = spawn(&cell, |cell| cell.admit().is_ok());
-        cell.neutral(probe);
-        let had = thread.join().unwrap();
+        let admit = |cell: &BreakerCell| cell.admit().is_ok();
+        let ((), had) = both(two, &cell, move |cell| cell.neutral(probe), admit);
         assert_eq!(cell.gate().outstanding(), u32::from(had));
         assert_eq!(cell.admit().is_ok(), !had);
         assert_eq!(cell.gate().generation(), 2);
@@ -244,12 +262,15 @@ fn a_probe_given_back_can_be_had_again() {
 
 #[test]
 fn law_04_a_probe_from_before_a_forced_state_changes_nothing_in_it() {
-    model(|| {
+    model_of_two(|two| {
         let cell = half_open(1);
         let probe = cell.admit().unwrap();
-        let thread = spawn(&cell, move |cell| bad(cell, probe));
-        cell.force(State::ForcedOpen, None, Tick::NEVER);
-        thread.join().unwrap();
+        both(
+            two,
+            &cell,
+            move |cell| bad(cell, probe),
+            move |cell| cell.force(State::ForcedOpen, None, Tick::NEVER),
+        );
         assert_eq!(cell.gate().state(), State::ForcedOpen);
         assert_eq!(cell.until.load(Ordering::Acquire), Tick::NEVER.bits());
     });
@@ -258,14 +279,12 @@ fn law_04_a_probe_from_before_a_forced_state_changes_nothing_in_it() {
 /// A deadline that is over, and the probe that it was for coming back in time by its own clock.
 #[test]
 fn an_overdue_probe_reopens_or_counts_and_not_both() {
-    model(|| {
+    model_of_two(|two| {
         let cell = half_open(2);
         let probe = cell.admit().unwrap();
         let before = cell.evidence.load(Ordering::Acquire);
         let overdue = cell.deadline.of(2).unwrap();
-        let thread = spawn(&cell, move |cell| cell.settle(overdue));
-        good(&cell, probe);
-        thread.join().unwrap();
+        both(two, &cell, move |cell| cell.settle(overdue), move |cell| good(cell, probe));
         let gate = cell.gate();
         let evidence_is_old = cell.evidence.load(Ordering::Acquire) == before;
         match gate.state() {
@@ -285,13 +304,11 @@ fn an_overdue_probe_reopens_or_counts_and_not_both() {
 
 #[test]
 fn the_last_probe_closes_or_is_overdue_and_not_both() {
-    model(|| {
+    model_of_two(|two| {
         let cell = half_open(1);
         let probe = cell.admit().unwrap();
         let overdue = cell.deadline.of(2).unwrap();
-        let thread = spawn(&cell, move |cell| cell.settle(overdue));
-        good(&cell, probe);
-        thread.join().unwrap();
+        both(two, &cell, move |cell| cell.settle(overdue), move |cell| good(cell, probe));
         let (now, generation, transitions) = state(&cell);
         assert!(matches!(now, State::Closed | State::Open), "{now:?}");
         assert_eq!((generation, transitions), (3, 3), "exactly one transition");
@@ -301,22 +318,24 @@ fn the_last_probe_closes_or_is_overdue_and_not_both() {
 /// The deadline of those that came back is not that of one which begins.
 #[test]
 fn a_probe_that_has_just_begun_is_not_overdue() {
-    model(|| {
+    model_of_two(|two| {
         let cell = half_open(2);
         let probe = cell.admit().unwrap();
         let overdue = cell.deadline.of(2).unwrap();
-        let thread = spawn(&cell, move |cell| cell.settle(overdue));
-        good(&cell, probe);
+        let ((), begun) = both(
+            two,
+            &cell,
+            move |cell| cell.settle(overdue),
+            move |cell| {
+                good(cell, probe);
+                let gate = cell.gate();
+                // Its own deadline is an hour after the other one.
+                let begin = |next| cell.begin_probe(gate, next, overdue);
+                gate.state() == State::HalfOpen && gate.start_probe(2).is_some_and(begin)
+            },
+        );
         let gate = cell.gate();
-        if gate.state() == State::HalfOpen {
-            let next = gate.start_probe(2).unwrap();
-            let begun = cell.begin_probe(gate, next, overdue);
-            thread.join().unwrap();
-            assert_eq!(cell.gate(), if begun { next } else { cell.gate() });
-            assert_eq!(cell.gate().state() == State::HalfOpen, begun);
-        } else {
-            thread.join().unwrap();
-        }
+        assert_eq!((gate.state() == State::HalfOpen, gate.outstanding() == 1), (begun, begun));
     });
 }
 
@@ -344,11 +363,10 @@ fn reserve_and_start(cell: &'static BreakerCell) -> Option<Ticket> {
 
 #[test]
 fn a_reserved_probe_is_one_of_the_probes() {
-    model(|| {
+    model_of_two(|two| {
         let cell = for_ever(1);
-        let thread = thread::spawn(move || reserve_and_start(cell));
-        let admitted = cell.admit().ok();
-        let started = thread.join().unwrap();
+        let (admitted, started) =
+            two.run(move || cell.admit().ok(), move || reserve_and_start(cell));
         assert!(admitted.is_some() ^ started.is_some(), "one probe for two");
         assert_eq!((taken(cell), cell.gate().reserved()), (1, 0));
         cell.neutral(admitted.or(started).unwrap());
@@ -358,11 +376,9 @@ fn a_reserved_probe_is_one_of_the_probes() {
 
 #[test]
 fn a_reservation_dropped_gives_back_its_own_probe() {
-    model(|| {
+    model_of_two(|two| {
         let cell = for_ever(1);
-        let thread = thread::spawn(move || drop(cell.clear()));
-        let started = reserve_and_start(cell);
-        thread.join().unwrap();
+        let ((), started) = two.run(move || drop(cell.clear()), move || reserve_and_start(cell));
         assert_eq!((taken(cell), cell.gate().reserved()), (u32::from(started.is_some()), 0));
         if let Some(ticket) = started {
             cell.neutral(ticket);
@@ -373,13 +389,16 @@ fn a_reservation_dropped_gives_back_its_own_probe() {
 
 /// Reservations whose leases have run out are taken back while one of them starts, or is dropped.
 fn lapse_while(code: fn(super::wait::Reservation) -> Option<Ticket>) {
-    model(move || {
+    model_of_two(move |two| {
         let cell = for_ever(1);
         let Clearance::Reserved(lapsed) = cell.clear() else { panic!("nobody else is there") };
-        let thread = thread::spawn(move || code(lapsed));
-        cell.reclaim_reservations(cell.gate(), Tick::NEVER);
-        let mine = reserve_and_start(cell);
-        let started = thread.join().unwrap();
+        let (started, mine) = two.run(
+            move || code(lapsed),
+            move || {
+                cell.reclaim_reservations(cell.gate(), Tick::NEVER);
+                reserve_and_start(cell)
+            },
+        );
         let running = u32::from(mine.is_some()) + u32::from(started.is_some());
         assert!(running <= 1, "one probe for two");
         assert_eq!(cell.gate().outstanding(), running);
@@ -405,14 +424,10 @@ fn a_lapsed_reservation_that_is_dropped_gives_back_nothing_twice() {
 
 #[test]
 fn of_two_failures_in_a_row_the_second_is_told() {
-    model(|| {
+    model_of_two(|two| {
         let streak = Arc::new(Streak::new(Some(2)));
-        let other = {
-            let streak = Arc::clone(&streak);
-            thread::spawn(move || streak.failure(0))
-        };
-        let mine = streak.failure(0);
-        let other = other.join().unwrap();
+        let [one, other] = [Arc::clone(&streak), Arc::clone(&streak)];
+        let (mine, other) = two.run(move || one.failure(0), move || other.failure(0));
         assert!(matches!((mine, other), (Some(2), None) | (None, Some(2))), "{mine:?}, {other:?}");
         assert_eq!(streak.count(0), 2);
     });
@@ -420,54 +435,52 @@ fn of_two_failures_in_a_row_the_second_is_told() {
 
 #[test]
 fn law_04_an_older_generation_neither_extends_nor_ends_a_streak() {
-    model(|| {
+    model_of_two(|two| {
         let streak = Arc::new(Streak::new(Some(3)));
         streak.failure(0);
-        let late = {
-            let streak = Arc::clone(&streak);
-            thread::spawn(move || {
-                streak.failure(0);
-                streak.success(0);
-            })
-        };
-        streak.failure(1);
-        streak.failure(1);
-        late.join().unwrap();
+        let [late, next] = [Arc::clone(&streak), Arc::clone(&streak)];
+        two.run(
+            move || {
+                late.failure(0);
+                late.success(0);
+            },
+            move || {
+                next.failure(1);
+                next.failure(1);
+            },
+        );
         assert_eq!((streak.count(1), streak.count(0)), (2, 0));
     });
 }
 
 #[test]
 fn law_04_an_older_phase_does_not_move_a_deadline() {
-    model(|| {
+    model_of_two(|two| {
         let start = Tick::now();
         let at = move |hours| start.after(HOUR * hours);
         let deadline = Arc::new(Deadline::new(start));
         deadline.set(1, at(1));
-        let late = {
-            let deadline = Arc::clone(&deadline);
-            thread::spawn(move || deadline.extend(1, at(9)))
-        };
-        deadline.set(2, at(2));
-        deadline.extend(2, at(3));
-        late.join().unwrap();
+        let [late, next] = [Arc::clone(&deadline), Arc::clone(&deadline)];
+        two.run(
+            move || late.extend(1, at(9)),
+            move || {
+                next.set(2, at(2));
+                next.extend(2, at(3));
+            },
+        );
         assert_eq!((deadline.of(1), deadline.of(2)), (None, Some(at(3))));
     });
 }
 
 #[test]
 fn the_latest_deadline_stands() {
-    model(|| {
+    model_of_two(|two| {
         let start = Tick::now();
         let at = move |hours| start.after(HOUR * hours);
         let deadline = Arc::new(Deadline::new(start));
         deadline.set(1, at(1));
-        let other = {
-            let deadline = Arc::clone(&deadline);
-            thread::spawn(move || deadline.extend(1, at(3)))
-        };
-        deadline.extend(1, at(2));
-        other.join().unwrap();
+        let [one, other] = [Arc::clone(&deadline), Arc::clone(&deadline)];
+        two.run(move || one.extend(1, at(2)), move || other.extend(1, at(3)));
         assert_eq!(deadline.of(1), Some(at(3)));
     });
 }
