@@ -32,7 +32,9 @@ impl Deadline {
 
     /// For a new phase, before its gate is published.
     pub(super) fn set(&self, generation: u32, at: Tick) {
-        self.word.store(self.pack(generation, at), Ordering::Release);
+        // A swap and not a store: loom knows no order between a store and the compare-and-swap of
+        // another thread.
+        self.word.swap(self.pack(generation, at), Ordering::AcqRel);
     }
 
     /// The deadline of this generation's phase; `None` if it is over.

@@ -79,13 +79,9 @@ impl Step {
 }
 
 impl BreakerCell {
-    /// Makes one transition under the ledger's lock, if `still` says so of the present gate.
-    fn step(
-        &self,
-        ledger: &mut Ledger,
-        step: Step,
-        still: impl Fn(Gate) -> bool,
-    ) -> Option<Transition> {
+    /// Makes one transition under the ledger's lock, if `still` says so of the present gate, and
+    /// leaves it to be told of: the state that begins.
+    fn step(&self, ledger: &mut Ledger, step: Step, still: impl Fn(Gate) -> bool) -> Option<State> {
         // Somebody else may have made the transition that this one was decided on before the lock
         // was ours. Nothing but a transition changes the generation, so from here on it stands.
         let present = self.gate();
@@ -155,20 +151,21 @@ impl BreakerCell {
         if (transition.from, transition.to) == (State::Closed, State::Open) {
             ledger.outage = Some(transition.clone());
         }
-        Some(transition)
+        // Under the same lock as the transition itself, or a later one might be told of first.
+        ledger.untold.push_back(transition);
+        Some(step.to)
     }
 
     /// Tells of transitions, in the order in which they were made, outside of the lock (law 12).
     ///
     /// One thread at a time does the telling. Transitions made meanwhile, by others or by the
     /// callbacks themselves, are left to it.
-    fn publish(&self, made: impl IntoIterator<Item = Transition>) {
+    fn publish(&self, begun: impl IntoIterator<Item = State>) {
+        for state in begun {
+            self.wake_waiters(state);
+        }
         {
             let mut ledger = lock(&self.ledger);
-            for transition in made {
-                self.wake_waiters(transition.to);
-                ledger.untold.push_back(transition);
-            }
             if ledger.telling {
                 return;
             }
@@ -198,18 +195,18 @@ impl BreakerCell {
     /// Puts into effect what time alone has caused by `now`.
     #[cold]
     pub(super) fn settle(&self, now: Tick) {
-        let mut made = Vec::new();
+        let mut begun = Vec::new();
         {
             let mut ledger = lock(&self.ledger);
             // At most: overdue probes re-open, and that opening has run out as well.
-            while let Some(transition) = self.settle_once(&mut ledger, now) {
-                made.push(transition);
+            while let Some(state) = self.settle_once(&mut ledger, now) {
+                begun.push(state);
             }
         }
-        self.publish(made);
+        self.publish(begun);
     }
 
-    fn settle_once(&self, ledger: &mut Ledger, now: Tick) -> Option<Transition> {
+    fn settle_once(&self, ledger: &mut Ledger, now: Tick) -> Option<State> {
         let look = self.look(now);
         if !look.due {
             return None;
@@ -244,31 +241,31 @@ impl BreakerCell {
     }
 
     fn open(&self, gate: Gate, why: OpenReason, now: Tick, still: impl Fn(Gate) -> bool) {
-        let made = {
+        let begun = {
             let mut ledger = lock(&self.ledger);
             let mut step = Step::new(gate, State::Open, now);
             step.until = now.after(self.next_open_for());
             step.reason = Some(why);
             self.step(&mut ledger, step, still)
         };
-        self.publish(made);
+        self.publish(begun);
     }
 
     pub(super) fn close(&self, gate: Gate, now: Tick) {
-        let made = {
+        let begun = {
             let mut ledger = lock(&self.ledger);
             self.step(&mut ledger, Step::new(gate, State::Closed, now), |gate| {
                 gate.state() == State::HalfOpen
             })
         };
-        self.publish(made);
+        self.publish(begun);
     }
 
     /// Somebody says which state it is, until `until`.
     pub(super) fn force(&self, to: State, note: Option<Cow<'static, str>>, until: Tick) {
         let now = Tick::now();
         self.settle(now);
-        let made = {
+        let begun = {
             let mut ledger = lock(&self.ledger);
             let mut step = Step::new(self.gate(), to, now);
             step.until = until;
@@ -277,7 +274,7 @@ impl BreakerCell {
             // Under the lock nothing else can change the generation, so this always succeeds.
             self.step(&mut ledger, step, |_| true)
         };
-        self.publish(made);
+        self.publish(begun);
     }
 }
 

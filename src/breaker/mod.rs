@@ -162,6 +162,8 @@ mod gate;
 mod handle;
 mod layer;
 mod ledger;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 mod reason;
 mod recent;
 mod service;

@@ -6,7 +6,10 @@
 use ::loom::thread;
 
 use super::RetryBudget;
-use crate::{FailureKind, sync::model};
+use crate::{
+    FailureKind,
+    sync::{model, model_of_two},
+};
 
 /// A budget that holds `tokens`, and half of one more with each success.
 fn budget(cap: f64, tokens: f64) -> RetryBudget {
@@ -29,56 +32,47 @@ fn holds(budget: RetryBudget, tokens: f64) {
 
 #[test]
 fn law_07_one_token_is_spent_once() {
-    model(|| {
+    model_of_two(|two| {
         let budget = budget(1.0, 1.0);
-        let other = thread::spawn(move || withdraw(budget));
-        let mine = withdraw(budget);
-        assert!(mine ^ other.join().unwrap(), "exactly one gets it");
+        let (one, other) = two.run(move || withdraw(budget), move || withdraw(budget));
+        assert!(one ^ other, "exactly one gets it");
         holds(budget, 0.0);
     });
 }
 
 #[test]
 fn two_deposits_are_both_kept() {
-    model(|| {
+    model_of_two(|two| {
         let budget = budget(2.0, 0.0);
-        let other = thread::spawn(move || budget.deposit());
-        budget.deposit();
-        other.join().unwrap();
+        two.run(move || budget.deposit(), move || budget.deposit());
         holds(budget, 1.0);
     });
 }
 
 #[test]
 fn law_07_two_deposits_stop_at_the_cap() {
-    model(|| {
+    model_of_two(|two| {
         let budget = budget(1.0, 0.5);
-        let other = thread::spawn(move || budget.deposit());
-        budget.deposit();
-        assert!(budget.tokens() <= 1.0);
-        other.join().unwrap();
+        two.run(move || budget.deposit(), move || budget.deposit());
         holds(budget, 1.0);
     });
 }
 
 #[test]
 fn a_deposit_and_a_withdrawal_lose_nothing() {
-    model(|| {
+    model_of_two(|two| {
         let budget = budget(2.0, 0.5);
-        let other = thread::spawn(move || budget.deposit());
-        let taken = withdraw(budget);
-        other.join().unwrap();
+        let ((), taken) = two.run(move || budget.deposit(), move || withdraw(budget));
         holds(budget, if taken { 0.0 } else { 1.0 });
     });
 }
 
 #[test]
 fn a_deposit_into_a_full_budget_neither_loses_nor_prevents_a_withdrawal() {
-    model(|| {
+    model_of_two(|two| {
         let budget = budget(1.0, 1.0);
-        let other = thread::spawn(move || budget.deposit());
-        assert!(withdraw(budget));
-        other.join().unwrap();
+        let ((), taken) = two.run(move || budget.deposit(), move || withdraw(budget));
+        assert!(taken);
         // The deposit came first, and there was no room for it; or after.
         let tokens = budget.tokens();
         holds(budget, if tokens < 0.25 { 0.0 } else { 0.5 });

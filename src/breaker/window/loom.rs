@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use ::loom::{sync::Arc, thread};
+use ::loom::sync::Arc;
 
 use super::{CountWindow, Counts, Limit, TimeWindow};
-use crate::{clock::Tick, sync::model};
+use crate::{
+    clock::Tick,
+    sync::{Two, model_of_two},
+};
 
 // ---- The last N calls ----------------------------------------------------------------------------
 
@@ -91,17 +94,15 @@ impl Calls {
     /// anybody was told that the limit is reached, is what some order of whole calls comes to.
     fn come_to_what_some_order_comes_to(self) {
         let outcomes = self.outcomes();
-        model(move || {
+        model_of_two(move |two| {
             let window = Arc::new(CountWindow::new(self.size, self.limit, 0));
             record(&window, self.before);
-            let threads = self.meanwhile.map(|calls| {
+            let [first, second] = self.meanwhile.map(|calls| {
                 let window = Arc::clone(&window);
-                thread::spawn(move || record(&window, calls))
+                move || record(&window, calls)
             });
-            let mut tripped = false;
-            for thread in threads {
-                tripped |= thread.join().unwrap();
-            }
+            let (first, second) = two.run(first, second);
+            let mut tripped = first | second;
             tripped |= record(&window, self.after);
             let counts = window.counts(0);
             let outcome = (tripped, counts.bad, counts.calls);
@@ -251,22 +252,23 @@ fn a_late_mark_loses_no_newer_one() {
 
 #[test]
 fn law_04_the_older_generation_counts_for_nothing_in_the_next() {
-    model(|| {
+    model_of_two(|two| {
         let window = Arc::new(CountWindow::new(2, limit(2, 2), 0));
         record(&window, &[Good, Good]);
-        let late = {
-            let window = Arc::clone(&window);
-            thread::spawn(move || {
-                window.bad(0);
-                window.good(0);
-            })
-        };
-        window.reset(1);
-        window.good(1);
-        window.good(1);
-        // Neither the late failure nor its mark makes two of this one.
-        assert_eq!(window.bad(1), None);
-        late.join().unwrap();
+        let [late, next] = [Arc::clone(&window), Arc::clone(&window)];
+        two.run(
+            move || {
+                late.bad(0);
+                late.good(0);
+            },
+            move || {
+                next.reset(1);
+                next.good(1);
+                next.good(1);
+                // Neither the late failure nor its mark makes two of this one.
+                assert_eq!(next.bad(1), None);
+            },
+        );
         assert_eq!(window.counts(1), Counts { bad: 1, calls: 2 });
         // And it is found where it was remembered.
         assert_eq!(window.bad(1), Some(Counts { bad: 2, calls: 2 }));
@@ -290,43 +292,39 @@ fn ten_seconds() -> Arc<TimeWindow> {
 }
 
 /// Two threads fail, each in a turn of its own: whether either was told of two failures.
-fn fail_during(window: &Arc<TimeWindow>, turns: [u64; 2]) -> bool {
-    let other = {
+fn fail_during(two: Two, turns: [u64; 2], window: &Arc<TimeWindow>) -> bool {
+    let [first, second] = turns.map(|turn| {
         let window = Arc::clone(window);
-        thread::spawn(move || window.bad(0, during(turns[1])).is_some())
-    };
-    let tripped = window.bad(0, during(turns[0])).is_some();
-    other.join().unwrap() || tripped
+        move || window.bad(0, during(turn)).is_some()
+    });
+    let (first, second) = two.run(first, second);
+    first | second
 }
 
 #[test]
 fn one_of_two_failures_sees_both_across_a_turn() {
-    model(|| {
+    model_of_two(|two| {
         let window = ten_seconds();
-        assert!(fail_during(&window, [0, 1]), "neither saw both");
+        assert!(fail_during(two, [0, 1], &window), "neither saw both");
         assert_eq!(window.counts(0, during(1)), Counts { bad: 2, calls: 2 });
     });
 }
 
 #[test]
 fn one_of_two_failures_sees_both_when_both_turn() {
-    model(|| {
+    model_of_two(|two| {
         let window = ten_seconds();
-        assert!(fail_during(&window, [1, 2]), "neither saw both");
+        assert!(fail_during(two, [1, 2], &window), "neither saw both");
         assert_eq!(window.counts(0, during(2)), Counts { bad: 2, calls: 2 });
     });
 }
 
 #[test]
 fn a_success_and_a_failure_across_a_turn_are_both_counted() {
-    model(|| {
+    model_of_two(|two| {
         let window = ten_seconds();
-        let other = {
-            let window = Arc::clone(&window);
-            thread::spawn(move || window.good(0, during(1)))
-        };
-        assert_eq!(window.bad(0, during(0)), None);
-        other.join().unwrap();
+        let [good, bad] = [Arc::clone(&window), Arc::clone(&window)];
+        two.run(move || good.good(0, during(1)), move || bad.bad(0, during(0)));
         assert_eq!(window.counts(0, during(1)), Counts { bad: 1, calls: 2 });
     });
 }
@@ -334,9 +332,9 @@ fn a_success_and_a_failure_across_a_turn_are_both_counted() {
 /// The bucket of turn 0 is that of turn 10 as well.
 #[test]
 fn a_bucket_that_comes_round_keeps_nothing_old_and_loses_nothing_new() {
-    model(|| {
+    model_of_two(|two| {
         let window = ten_seconds();
-        let tripped = fail_during(&window, [0, 10]);
+        let tripped = fail_during(two, [0, 10], &window);
         let counts = window.counts(0, during(10));
         // The first has gone with its turn, unless it came so late that it counted as of now.
         let both = counts == Counts { bad: 2, calls: 2 };
@@ -346,26 +344,18 @@ fn a_bucket_that_comes_round_keeps_nothing_old_and_loses_nothing_new() {
 }
 
 #[test]
-fn two_failures_after_a_long_silence_are_both_counted() {
-    model(|| {
-        let window = ten_seconds();
-        window.good(0, during(0));
-        assert!(fail_during(&window, [5120, 5120]), "neither saw both");
-        assert_eq!(window.counts(0, during(5120)), Counts { bad: 2, calls: 2 });
-    });
-}
-
-#[test]
 fn law_04_the_older_generation_neither_counts_nor_turns_the_next() {
-    model(|| {
+    model_of_two(|two| {
         let window = ten_seconds();
-        let late = {
-            let window = Arc::clone(&window);
-            thread::spawn(move || window.bad(0, during(1)))
-        };
-        window.reset(1, during(0));
-        assert_eq!(window.bad(1, during(0)), None);
-        assert_eq!(late.join().unwrap(), None);
+        let [late, next] = [Arc::clone(&window), Arc::clone(&window)];
+        let (late, next) = two.run(
+            move || late.bad(0, during(1)),
+            move || {
+                next.reset(1, during(0));
+                next.bad(1, during(0))
+            },
+        );
+        assert_eq!((late, next), (None, None));
         assert_eq!(window.counts(1, during(0)), Counts { bad: 1, calls: 1 });
         assert_eq!(window.bad(1, during(1)), Some(Counts { bad: 2, calls: 2 }));
     });
