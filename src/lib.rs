@@ -75,7 +75,9 @@
 //! `buttress_call_duration_seconds` (by `policy`), `buttress_breaker_state` (by `state`, one-hot),
 //! `buttress_breaker_transitions_total` (by `from`, `to`), `buttress_breaker_failure_ratio`,
 //! `buttress_retry_attempts_total` (by `result`), `buttress_timeouts_total`,
-//! `buttress_fallbacks_total` (by `kind`).
+//! `buttress_fallbacks_total` (by `kind`). A call that is dropped, or panics, before it has an
+//! outcome is in no count of calls. A policy's handles belong to the first recorder it meets; a
+//! recorder without a size (a unit struct) is taken for none.
 //!
 //! # Design
 //!
