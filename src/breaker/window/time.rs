@@ -80,8 +80,9 @@ const fn with_one_more(bucket: u64, bad: bool) -> u64 {
 pub(in crate::breaker) struct TimeWindow {
     limit: Limit,
     turn_nanos: u64,
-    /// Where turns are counted from: long before the window was built, so that time passes for a
-    /// runtime, too, whose clock is behind that of the builder.
+    /// Where turns are counted from: long before the window was built, so that a runtime whose
+    /// clock is behind the builder's does not stand at the first turn. (It counts into the builder's
+    /// present turn until its clock has caught up, or a transition has emptied the window.)
     origin: Tick,
     epoch: AtomicU64,
     buckets: [AtomicU64; BUCKETS as usize],
