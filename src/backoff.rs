@@ -62,6 +62,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Jitter {
     /// Anywhere in `[0, delay]`. The default for retries.
     Full,
@@ -69,7 +70,8 @@ pub enum Jitter {
     /// time near zero would be none.
     Equal,
     /// Anywhere in `[base, 3 x the delay before]`, at most the maximum: grows by itself, so the
-    /// kind of the sequence and its factor do not matter. (AWS calls this *decorrelated*.)
+    /// kind of the sequence and its factor do not matter; but its maximum does, and a constant backoff
+    /// has none above its base unless it is given one. (AWS calls this *decorrelated*.)
     Decorrelated,
     /// Exactly the delay.
     None,
@@ -151,6 +153,9 @@ impl Backoff {
             Kind::Exponential => {
                 // In floating point, so that attempt 1000 is infinite and not a panic; an infinite
                 // or undefined product is not below the maximum and so becomes the maximum.
+                if self.base.is_zero() {
+                    return Duration::ZERO;
+                }
                 let exponent = i32::try_from(retry).unwrap_or(i32::MAX);
                 let delay = nanos(self.base) as f64 * self.factor.powi(exponent);
                 let max = nanos(self.max);
@@ -210,7 +215,7 @@ impl Backoff {
         field: &'static str,
     ) -> Result<(), ConfigError> {
         if !(self.factor >= 1.0 && self.factor.is_finite()) {
-            let rule = "must have a factor of at least 1";
+            let rule = "must have a finite factor of at least 1";
             return Err(ConfigError::new(policy, field, rule, self.factor));
         }
         if self.max < self.base {
@@ -293,6 +298,7 @@ mod tests {
                 }
             }
         }
+        assert_eq!(Backoff::exponential(Duration::ZERO).delay_unjittered(2000), Duration::ZERO);
         let capped = Backoff::exponential(DAY).max(2 * DAY);
         assert_eq!(capped.delay_unjittered(1000), 2 * DAY);
     }
@@ -327,11 +333,11 @@ mod tests {
             |backoff: Backoff| backoff.validate("retry", "backoff").unwrap_err().to_string();
         assert_eq!(
             message(Backoff::exponential(MS).factor(f64::NAN)),
-            "retry: backoff must have a factor of at least 1, but is NaN"
+            "retry: backoff must have a finite factor of at least 1, but is NaN"
         );
         assert_eq!(
             message(Backoff::exponential(MS).factor(0.5)),
-            "retry: backoff must have a factor of at least 1, but is 0.5"
+            "retry: backoff must have a finite factor of at least 1, but is 0.5"
         );
         assert_eq!(
             message(Backoff::exponential(20 * MS).max(10 * MS)),

@@ -122,7 +122,9 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
 impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Service(error) => Some(error),
+            // Displayed as itself, so its own message must not come a second time.
+            Error::Service(error) => error.source(),
+            // Displayed as itself, too; but a walk along the sources of a boxed error must find it.
             Error::Policy(error) => Some(error),
         }
     }
@@ -177,6 +179,8 @@ enum Reason {
     CircuitOpen(OpenReason),
     ProbesTaken(OpenReason),
     TimedOut(Duration),
+    /// A limit that came with the request, shorter than the timeout's own.
+    CallerTimedOut(Duration),
 }
 
 /// Which kind of refusal a [`PolicyError`] is. More kinds come with more policies.
@@ -218,6 +222,10 @@ impl PolicyError {
         PolicyError { name, retry_after: NO_HINT, reason: Reason::TimedOut(after) }
     }
 
+    pub(crate) const fn caller_timed_out(name: &'static str, after: Duration) -> Self {
+        PolicyError { name, retry_after: NO_HINT, reason: Reason::CallerTimedOut(after) }
+    }
+
     /// The name the policy was built with; empty for a timeout that was given none.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -227,7 +235,7 @@ impl PolicyError {
     pub const fn kind(&self) -> PolicyErrorKind {
         match self.reason {
             Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => PolicyErrorKind::CircuitOpen,
-            Reason::TimedOut(_) => PolicyErrorKind::TimedOut,
+            Reason::TimedOut(_) | Reason::CallerTimedOut(_) => PolicyErrorKind::TimedOut,
         }
     }
 
@@ -235,14 +243,14 @@ impl PolicyError {
     pub const fn open_reason(&self) -> Option<OpenReason> {
         match self.reason {
             Reason::CircuitOpen(why) | Reason::ProbesTaken(why) => Some(why),
-            Reason::TimedOut(_) => None,
+            Reason::TimedOut(_) | Reason::CallerTimedOut(_) => None,
         }
     }
 
     /// The timeout that elapsed. `None` for other kinds.
     pub const fn timeout(&self) -> Option<Duration> {
         match self.reason {
-            Reason::TimedOut(after) => Some(after),
+            Reason::TimedOut(after) | Reason::CallerTimedOut(after) => Some(after),
             Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => None,
         }
     }
@@ -266,12 +274,13 @@ impl PolicyError {
         matches!(self.kind(), PolicyErrorKind::TimedOut)
     }
 
-    /// What this error means to an outer policy. A timeout is the service's failure; everything
-    /// else is a refusal, which nobody counts and nobody retries.
+    /// What this error means to an outer policy. A timeout is the service's failure, unless it was
+    /// the caller's own short limit; that and everything else is a refusal, which nobody counts and
+    /// nobody retries.
     pub(crate) const fn verdict(&self) -> Verdict {
         match self.reason {
             Reason::TimedOut(_) => Verdict::Transient,
-            Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => {
+            Reason::CircuitOpen(_) | Reason::ProbesTaken(_) | Reason::CallerTimedOut(_) => {
                 Verdict::Refused { retry_after: self.retry_after() }
             }
         }
@@ -294,6 +303,9 @@ impl fmt::Display for PolicyError {
             }
             Reason::TimedOut(after) if name.is_empty() => write!(f, "timed out after {after:?}")?,
             Reason::TimedOut(after) => write!(f, "timeout {name:?} elapsed after {after:?}")?,
+            Reason::CallerTimedOut(after) => {
+                write!(f, "the caller's own limit of {after:?} elapsed")?;
+            }
         }
         match (self.reason, self.retry_after()) {
             (Reason::CircuitOpen(OpenReason::Forced), Some(wait)) => {

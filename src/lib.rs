@@ -3,7 +3,8 @@
 //!
 //! "Everything fails all the time" (Werner Vogels). A call through buttress fails predictably,
 //! cheaply and briefly, and recovers by itself. While all is well it costs next to nothing: no
-//! allocation, no lock, no clock, and for the breaker and the retry budget not even a write.
+//! allocation, no lock, no clock, and for the breaker and the retry budget not even a write. (A call
+//! that has to wait under a timeout costs one tokio timer.)
 //!
 //! ```
 //! use buttress::{CircuitBreaker, Retry, ServiceErrors, Stack};
@@ -57,7 +58,8 @@
 //! 6. [`ServiceErrors`], which turns the client's error into [`Error`], so that all the above agree
 //!    on one error type and none of them has to change it.
 //!
-//! Below a limiter that makes callers wait in `poll_ready` use a timeout
+//! A fallback that waits (a backup service, an async function) is outside of these timeouts and needs
+//! one of its own. Around a limiter that makes callers wait in `poll_ready`, use a timeout
 //! [`including_readiness`](timeout::TimeoutLayer::including_readiness), or the wait is not timed.
 //!
 //! # Features
@@ -132,9 +134,8 @@ pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
 pub use fallback::{Fallback, FallbackConfig};
-pub use ready_call::ReadyCall;
 pub use request::{CloneRequest, Cloned};
-pub use retry::{Retry, RetryBudget, RetryConfig};
+pub use retry::{Retry, RetryBudget, RetryBudgetConfig, RetryConfig};
 pub use stack::Stack;
 pub use timeout::{Timeout, TimeoutConfig};
 pub use verdict::{

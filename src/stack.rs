@@ -4,7 +4,7 @@ use crate::{
     breaker::{CircuitBreaker, CircuitBreakerLayer},
     fallback::{Backup, Fallback, FallbackLayer, Value},
     request::Cloned,
-    retry::{Retry, RetryLayer, Unchanged},
+    retry::RetryLayer,
     timeout::{Timeout, TimeoutLayer},
     verdict::Errors,
 };
@@ -119,9 +119,13 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
         self.layer(timeout.into().layer())
     }
 
-    /// Repeats what failed in passing.
-    pub fn retry(self, retry: Retry) -> Layered<C, K, RetryLayer<C, K, Unchanged>, L> {
-        let layer = retry.layer();
+    /// Repeats what failed in passing: a [`Retry`](crate::Retry), or its layer with a hook that
+    /// [prepares](RetryLayer::prepare) repeated requests.
+    pub fn retry<P>(
+        self,
+        retry: impl Into<RetryLayer<Errors, Cloned, P>>,
+    ) -> Stack<C, K, tower_layer::Stack<RetryLayer<C, K, P>, L>> {
+        let layer = retry.into();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
         self.layer(layer)
     }
@@ -133,8 +137,12 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     }
 
     /// Answers for a service that cannot: any of [`Fallback`]'s layers, with this stack's
-    /// classifier.
-    pub fn fallback<A>(self, fallback: FallbackLayer<A>) -> Layered<C, K, FallbackLayer<A, C>, L> {
+    /// classifier. For a backup service [`fallback_to`](Self::fallback_to) is the one to use: it
+    /// copies requests as this stack does.
+    pub fn fallback<A>(
+        self,
+        fallback: FallbackLayer<A>,
+    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<A, C>, L>> {
         let layer = fallback.classify(self.classifier.clone());
         self.layer(layer)
     }
@@ -149,11 +157,28 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
 
     /// Answers with a backup service, which gets copies made as this stack makes them. Short for a
     /// [`Fallback`] without a name.
-    pub fn fallback_to<B>(self, backup: B) -> Layered<C, K, FallbackLayer<Backup<B, K>, C>, L>
+    ///
+    /// Give the backup a timeout of its own: none of this stack's covers it.
+    pub fn fallback_to<B>(
+        self,
+        backup: B,
+    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Backup<B, K>, C>, L>>
     where
         B: Clone + Send + Sync + 'static,
     {
-        let layer = Fallback::unnamed().to_service(backup).clone_with(self.copier.clone());
+        self.named_fallback_to(Fallback::unnamed(), backup)
+    }
+
+    /// [`fallback_to`](Self::fallback_to), reported and configured as this [`Fallback`].
+    pub fn named_fallback_to<B>(
+        self,
+        fallback: Fallback,
+        backup: B,
+    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Backup<B, K>, C>, L>>
+    where
+        B: Clone + Send + Sync + 'static,
+    {
+        let layer = fallback.to_service(backup).clone_with(self.copier.clone());
         let layer = layer.classify(self.classifier.clone());
         self.layer(layer)
     }

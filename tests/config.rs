@@ -159,11 +159,11 @@ fn factors_and_maxima_of_backoffs() {
     let between = |backoff: Backoff| retry(|x| x.backoff(backoff)).unwrap_err().to_string();
     let base = Backoff::exponential(SECOND);
     for (backoff, rule) in [
-        (base.factor(f64::NAN), "must have a factor of at least 1, but is NaN"),
-        (base.factor(f64::INFINITY), "must have a factor of at least 1, but is inf"),
-        (base.factor(-2.0), "must have a factor of at least 1, but is -2.0"),
-        (base.factor(0.0), "must have a factor of at least 1, but is 0.0"),
-        (base.factor(0.99), "must have a factor of at least 1, but is 0.99"),
+        (base.factor(f64::NAN), "must have a finite factor of at least 1, but is NaN"),
+        (base.factor(f64::INFINITY), "must have a finite factor of at least 1, but is inf"),
+        (base.factor(-2.0), "must have a finite factor of at least 1, but is -2.0"),
+        (base.factor(0.0), "must have a finite factor of at least 1, but is 0.0"),
+        (base.factor(0.99), "must have a finite factor of at least 1, but is 0.99"),
         (base.max(999 * MS), "must have a maximum of at least its base 1s, but is 999ms"),
         (base.max(ZERO), "must have a maximum of at least its base 1s, but is 0ns"),
         (

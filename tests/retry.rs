@@ -548,7 +548,7 @@ fn each_rule_has_its_message() {
     );
     assert_eq!(
         message(builder().backoff(Backoff::exponential(MS).factor(0.5))),
-        r#"retry "orders": backoff must have a factor of at least 1, but is 0.5"#
+        r#"retry "orders": backoff must have a finite factor of at least 1, but is 0.5"#
     );
     let mut config = RetryConfig::default();
     config.budget.as_mut().unwrap().cap = 0.0;

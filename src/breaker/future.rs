@@ -18,6 +18,7 @@ pin_project! {
     ///
     /// Dropped before it is ready it gives its probe back; see
     /// [`abandoned`](super::CircuitBreakerBuilder::abandoned) for what else that may mean.
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct CircuitBreakerFuture<F, C> {
         #[pin]
         state: State<F, C>,

@@ -11,6 +11,9 @@ use super::Error;
 
 /// The bottom layer of a stack: the client's error becomes [`Error::Service`].
 ///
+/// Only at the very bottom: above other policies, or above a `tower::buffer::Buffer` over them, it
+/// would wrap their refusals up as the service's. (A [`BoxError`](super::BoxError) speaks for itself.)
+///
 /// The same as `.map_err(Error::Service)`, but as a type with a name. The closure form leaves the
 /// compiler guessing the error type in a struct field or in a stack that nothing has called yet.
 ///
@@ -45,12 +48,12 @@ pub struct ServiceErrorsService<S> {
 
 impl<S> ServiceErrorsService<S> {
     /// The wrapped service.
-    pub fn get_ref(&self) -> &S {
+    pub const fn get_ref(&self) -> &S {
         &self.inner
     }
 
     /// The wrapped service.
-    pub fn get_mut(&mut self) -> &mut S {
+    pub const fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
@@ -82,6 +85,7 @@ where
 pin_project! {
     /// The future of [`ServiceErrorsService`].
     #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct ServiceErrorsFuture<F> {
         #[pin]
         inner: F,

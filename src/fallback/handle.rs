@@ -43,13 +43,18 @@ impl Fallback {
     }
 
     /// The name it was built with; empty if it was given none.
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         self.cell.name
+    }
+
+    /// What it was built from.
+    pub const fn config(self) -> &'static FallbackConfig {
+        &self.cell.config
     }
 
     /// How often it was needed, and what came of it, over all its layers. Each count is exact;
     /// together they may be some calls apart while calls are under way.
-    pub fn counts(&self) -> FallbackCounts {
+    pub fn counts(self) -> FallbackCounts {
         self.cell.counts()
     }
 
@@ -67,8 +72,8 @@ impl Fallback {
     /// A layer that answers with a function of the failed outcome.
     ///
     /// The function gets the outcome itself (which is `Ok` where a classifier calls a response a
-    /// failure) and may give it back as it is: such a call counts as failed. It runs inside `poll`,
-    /// so it should not block. The request is never cloned. The function is kept for the life of
+    /// failure) and may give it back as it is: such a call counts as failed. It runs inside `poll`
+    /// or `call`, so it should not block. The request is never cloned. The function is kept for the life of
     /// the process, so make the layer once and not per call.
     pub fn to_fn<F, Res, Err>(self, function: F) -> FallbackLayer<Function<F, Res, Err>>
     where
@@ -91,6 +96,9 @@ impl Fallback {
     }
 
     /// A layer that answers with a backup service: a replica, a second provider.
+    ///
+    /// Give the backup a timeout of its own: none of the primary's covers it, as a fallback is outside
+    /// of all of them.
     ///
     /// The backup is cloned and waited for only when it is needed. The request is copied before
     /// each call of the primary, which may then consume it; [`clone_with`](FallbackLayer::clone_with)

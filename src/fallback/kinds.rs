@@ -38,8 +38,33 @@ impl VerdictKinds {
     }
 
     /// The kinds in the set, in the order of [`VerdictKind::ALL`].
-    pub fn iter(self) -> impl Iterator<Item = VerdictKind> {
-        VerdictKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    pub fn iter(self) -> VerdictKindsIter {
+        self.into_iter()
+    }
+}
+
+impl IntoIterator for VerdictKinds {
+    type Item = VerdictKind;
+    type IntoIter = VerdictKindsIter;
+
+    fn into_iter(self) -> VerdictKindsIter {
+        VerdictKindsIter { left: self }
+    }
+}
+
+/// The kinds of a [`VerdictKinds`], in the order of [`VerdictKind::ALL`].
+#[derive(Clone, Debug)]
+pub struct VerdictKindsIter {
+    left: VerdictKinds,
+}
+
+impl Iterator for VerdictKindsIter {
+    type Item = VerdictKind;
+
+    fn next(&mut self) -> Option<VerdictKind> {
+        let next = VerdictKind::ALL.into_iter().find(|kind| self.left.contains(*kind))?;
+        self.left.0 &= !(1 << next as u8);
+        Some(next)
     }
 }
 

@@ -46,13 +46,17 @@
 //!
 //! # What it does
 //!
+//! **Give a backup, or an async function, a time limit of its own.** The fallback is the outermost
+//! policy, so none of the primary's timeouts covers it.
+//!
 //! The outcome of the primary is [classified](crate::verdict); if the kind of its verdict is among
 //! those of [`when`](FallbackBuilder::when), the fallback answers, and its outcome is the caller's,
 //! good or bad. A primary whose readiness fails is an outcome like any other; the backup then gets
 //! the request itself, uncopied. Where the request cannot be copied for a backup, the primary's
 //! outcome goes through.
 //!
-//! A degraded state that nobody sees is an outage that nobody sees, so every call is counted as
+//! A degraded state that nobody sees is an outage that nobody sees, so calls are told apart: by
+//! [`counts`](Fallback::counts) the last two of these, by feature `metrics` all three.
 //!
 //! - **good**: the primary's outcome, and no failure: `Success`; and `Permanent` and `Ignored`
 //!   unless `when` names them, for a 404 is an answer;
@@ -70,7 +74,10 @@
 //!
 //! While the primary is well, a verdict and a bit test; nothing is written. The value, function or
 //! backup is kept once for each layer, for the life of the process, so that healthy calls carry no
-//! copy of it: make the layer once, like the handle. A handle keeps some 100 bytes.
+//! copy of it: make the layer once, like the handle. A handle keeps some 100 bytes (200 with feature `metrics`).
+//!
+//! A primary whose readiness fails is polled again for the next call, so it should be one whose
+//! readiness can come back. What is above does not see such an error, and so evicts nobody.
 
 mod answer;
 mod cell;
@@ -86,6 +93,6 @@ pub use cell::FallbackCounts;
 pub use config::{FallbackBuilder, FallbackConfig};
 pub use future::FallbackFuture;
 pub use handle::Fallback;
-pub use kinds::VerdictKinds;
+pub use kinds::{VerdictKinds, VerdictKindsIter};
 pub use layer::FallbackLayer;
 pub use service::FallbackService;

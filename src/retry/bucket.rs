@@ -27,7 +27,8 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 ///
 /// One clock never reads backwards here, as the clock is read after the word. The clocks of two
 /// runtimes, one of them paused and advanced by a test, may differ. The price is that a gap of 18.4
-/// to 18.6 hours counts as none until it is past.
+/// to 18.6 hours counts as none until it is past, and that a clock behind by more than these 17.5
+/// minutes finds the bucket full.
 const BEHIND: u64 = 1 << 20;
 
 /// The bucket's constants, in fixed-point units.

@@ -205,11 +205,12 @@ impl RetryBudgetBuilder {
         self
     }
 
-    /// The most tokens there can be, and what a new budget starts with: 1 to 100 000.
+    /// The most tokens there can be, and what a new budget starts with: 1 to 100 000, and at least the
+    /// costs, of which [`timed_out_cost`](Self::timed_out_cost) is 2 unless told.
     ///
     /// Default: 10, as gRPC proposes. Enough that the restart of one backend, which fails some calls
     /// at once, is ridden out; small enough that a quiet day banks no storm: whatever came before,
-    /// an outage begins with at most 10 extra attempts per process. Raise it with the traffic, to
+    /// an outage begins with at most 10 extra attempts per budget. Raise it with the traffic, to
     /// about the calls of a tenth of a second, so that it lasts until the first deposits.
     pub fn cap(mut self, tokens: f64) -> Self {
         self.config.cap = tokens;

@@ -30,6 +30,7 @@ pin_project! {
     ///
     /// When it comes to wait outside of a tokio runtime with time enabled, and when it is polled
     /// again after it was done.
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct RetryFuture<S, Req, C, K, P>
     where
         S: Service<Req>,
@@ -61,7 +62,11 @@ pin_project! {
             #[pin]
             sleep: Unconstrained<Sleep>,
         },
-        Readiness,
+        Readiness {
+            // How long there is to wait, once there is a wait and a limit to it.
+            #[pin]
+            patience: Option<Unconstrained<Sleep>>,
+        },
         Done,
     }
 }
@@ -105,12 +110,18 @@ where
                 StateProjection::Attempt { attempt } => ready!(attempt.poll(cx)),
                 StateProjection::Backoff { sleep } => {
                     ready!(sleep.poll(cx));
-                    this.state.set(State::Readiness);
+                    this.state.set(State::Readiness { patience: None });
                     continue;
                 }
-                StateProjection::Readiness => {
+                StateProjection::Readiness { patience } => {
                     let service = this.service.as_mut().expect(POLLED_AGAIN);
-                    match ready!(service.poll_ready(cx)) {
+                    let Poll::Ready(ready) = service.poll_ready(cx) else {
+                        ready!(poll_patience(patience, this.operation, cx));
+                        // A service that is never ready must not keep the outcome there is.
+                        this.operation.stop(Stop::OutOfTime);
+                        break this.last.take().expect(POLLED_AGAIN);
+                    };
+                    match ready {
                         Ok(()) => {
                             if !this.operation.start_another() {
                                 break this.last.take().expect(POLLED_AGAIN);
@@ -144,16 +155,37 @@ where
             };
             *this.last = Some(outcome);
             // Law 2: the attempt's future goes before the wait, with whatever it holds.
-            this.state.set(if delay.is_zero() {
-                State::Readiness
-            } else {
-                State::Backoff { sleep: sleep(delay) }
-            });
+            if delay.is_zero() {
+                // Not again in this poll: an outer timeout, and other tasks, want their turn.
+                this.state.set(State::Readiness { patience: None });
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            this.state.set(State::Backoff { sleep: sleep(delay) });
         };
         this.state.set(State::Done);
-        // And the instance goes now, not when the caller drops this future (law 2).
+        // And the instance goes now, not when the caller drops this future (law 2); so does an
+        // outcome that another one has taken the place of.
         *this.service = None;
+        *this.last = None;
         Poll::Ready(outcome)
+    }
+}
+
+/// Ready when the operation has no time left; never, if there is no limit to it.
+#[cold]
+fn poll_patience(
+    mut patience: Pin<&mut Option<Unconstrained<Sleep>>>,
+    operation: &Operation,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if patience.is_none() {
+        let Some(left) = operation.time_left() else { return Poll::Pending };
+        patience.set(Some(sleep(left)));
+    }
+    match patience.as_pin_mut() {
+        Some(sleep) => sleep.poll(cx),
+        None => Poll::Pending,
     }
 }
 
@@ -178,7 +210,7 @@ where
         let state = match self.state {
             State::Attempt { .. } => "attempt",
             State::Backoff { .. } => "backoff",
-            State::Readiness => "readiness",
+            State::Readiness { .. } => "readiness",
             State::Done => "done",
         };
         f.debug_struct("RetryFuture")

@@ -19,7 +19,8 @@ use crate::{
 /// Repeats what failed in passing. See the [module page](super).
 ///
 /// A handle: it copies for free, and all layers, services and calls made from it share its budget
-/// and its counts. The state is kept for the life of the process, about 300 bytes and the budget.
+/// and its counts. The state is kept for the life of the process, some 300 bytes (400 with feature `metrics`) and the
+/// budget.
 #[derive(Clone, Copy)]
 pub struct Retry {
     cell: &'static RetryCell,
@@ -157,7 +158,10 @@ impl Retry {
             let Next::Retry(delay) = state.after(verdict, &outcome, Ok(())) else {
                 return outcome;
             };
-            if !delay.is_zero() {
+            if delay.is_zero() {
+                // Not again in this poll: an outer timeout, and other tasks, want their turn.
+                tokio::task::yield_now().await;
+            } else {
                 sleep(delay).await;
             }
             if !state.start_another() {

@@ -23,6 +23,12 @@ impl RetryLayer {
     }
 }
 
+impl From<Retry> for RetryLayer {
+    fn from(retry: Retry) -> Self {
+        retry.layer()
+    }
+}
+
 impl<C, K, P> RetryLayer<C, K, P> {
     /// Which outcomes are worth a retry; see [`crate::verdict`].
     ///

@@ -57,7 +57,7 @@
 //!
 //! | its verdict | then |
 //! |---|---|
-//! | `Success`, `Permanent` | a deposit into the budget; the outcome is returned |
+//! | `Success`, `Permanent` | the service answered: a deposit into the budget, and the outcome is returned |
 //! | `Refused`, `Ignored` | the outcome is returned |
 //! | `Transient` | another attempt after the backoff |
 //! | `Throttled` | another attempt after the server's hint, at most [`max_retry_after`](RetryBuilder::max_retry_after), *and* the backoff on top |
@@ -76,7 +76,9 @@
 //! before the first one it is the caller's, who is asking for it.
 //!
 //! The last outcome is kept while waiting for the next attempt, for the caller may yet get it. A
-//! response that holds a connection until its body is read holds it for as long.
+//! response that holds a connection until its body is read holds it for as long; over a pool in which
+//! that connection is the last one, the next attempt would wait for it in vain. Set
+//! [`max_elapsed`](RetryBuilder::max_elapsed), or a timeout outside, and the operation ends.
 //!
 //! # The budget
 //!

@@ -187,7 +187,13 @@ impl Operation {
         }
     }
 
-    fn stop(&self, stop: Stop) {
+    /// How long until it is too late for an attempt to start, if it ever is.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let (started, max) = (self.started?, self.cell.config.max_elapsed?);
+        Some(max.saturating_sub(Tick::now().since(started)))
+    }
+
+    pub(super) fn stop(&self, stop: Stop) {
         self.cell.count(stop.row());
         self.cell.meter.not_retrying(self.attempt, self.verdict.kind(), stop.row());
         self.finish();

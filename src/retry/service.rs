@@ -22,6 +22,11 @@ pub struct RetryService<S, C, K, P> {
 }
 
 impl<S, C, K, P> RetryService<S, C, K, P> {
+    /// The policy it was made from.
+    pub const fn retry(&self) -> Retry {
+        self.retry
+    }
+
     /// The wrapped service.
     pub const fn get_ref(&self) -> &S {
         &self.inner

@@ -17,7 +17,7 @@ use crate::{error::StackError, telemetry::Stopwatch};
 pin_project! {
     /// The future of a call with a time limit.
     ///
-    /// As large as the inner future, a tokio timer and five words: the timer lies inside, so that a
+    /// As large as the inner future, a tokio timer and some words: the timer lies inside, so that a
     /// call that has to wait allocates nothing.
     ///
     /// # Cancel safety
@@ -32,10 +32,18 @@ pin_project! {
     pub struct TimeoutFuture<F> {
         #[pin]
         state: State<F>,
-        after: Duration,
+        limit: Limit,
         cell: &'static TimeoutCell,
         stopwatch: Stopwatch,
     }
+}
+
+/// How long a call may take, and who says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) after: Duration,
+    /// The request itself, which allows less time than the timeout would.
+    pub(super) callers: bool,
 }
 
 pin_project! {
@@ -49,9 +57,9 @@ pin_project! {
 
 impl<F> TimeoutFuture<F> {
     #[inline]
-    pub(super) fn new(cell: &'static TimeoutCell, after: Duration, inner: F) -> Self {
+    pub(super) fn new(cell: &'static TimeoutCell, limit: Limit, inner: F) -> Self {
         let state = State::Running { inner, sleep: None };
-        TimeoutFuture { state, after, cell, stopwatch: cell.start() }
+        TimeoutFuture { state, limit, cell, stopwatch: cell.start() }
     }
 }
 
@@ -75,11 +83,11 @@ where
             this.cell.finish(outcome.is_ok(), *this.stopwatch);
             return Poll::Ready(outcome);
         }
-        if !expired(sleep, *this.after, cx) {
+        if !expired(sleep, this.limit.after, cx) {
             return Poll::Pending;
         }
         this.state.set(State::Done);
-        let error = this.cell.time_out(*this.after, *this.stopwatch);
+        let error = this.cell.time_out(*this.limit, *this.stopwatch);
         Poll::Ready(Err(error.into()))
     }
 }
@@ -110,7 +118,7 @@ impl<F> fmt::Debug for TimeoutFuture<F> {
         };
         f.debug_struct("TimeoutFuture")
             .field("state", &state)
-            .field("after", &self.after)
+            .field("after", &self.limit.after)
             .finish_non_exhaustive()
     }
 }

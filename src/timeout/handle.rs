@@ -1,6 +1,6 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
-use super::{TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer};
+use super::{TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer, future::Limit};
 use crate::{
     cell,
     error::{ConfigError, PolicyError, StackError},
@@ -42,8 +42,12 @@ impl TimeoutCell {
     }
 
     #[cold]
-    pub(super) fn time_out(&self, after: Duration, stopwatch: Stopwatch) -> PolicyError {
-        let error = PolicyError::timed_out(self.name, after);
+    pub(super) fn time_out(&self, limit: Limit, stopwatch: Stopwatch) -> PolicyError {
+        let error = if limit.callers {
+            PolicyError::caller_timed_out(self.name, limit.after)
+        } else {
+            PolicyError::timed_out(self.name, limit.after)
+        };
         self.meter.finish(telemetry::TIMEOUT_TIMED_OUT, stopwatch);
         self.meter.count(telemetry::TIMEOUT_FIRED);
         self.meter.raised(&error);
@@ -78,12 +82,12 @@ impl Timeout {
     }
 
     /// The name it was built with; empty if it was given none.
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         self.cell.name
     }
 
     /// How long a call may take.
-    pub const fn duration(&self) -> Duration {
+    pub const fn duration(self) -> Duration {
         self.after
     }
 
@@ -119,12 +123,14 @@ impl Timeout {
         Fut: Future<Output = Result<T, E>>,
         E: StackError,
     {
-        self.limit(self.after, operation()).await
+        self.limit(None, operation()).await
     }
 
+    /// Limits `inner` to what the request allows itself, or else to the timeout's own duration.
     #[inline]
-    pub(super) fn limit<F>(&self, after: Duration, inner: F) -> TimeoutFuture<F> {
-        TimeoutFuture::new(self.cell, after, inner)
+    pub(super) fn limit<F>(self, request: Option<Duration>, inner: F) -> TimeoutFuture<F> {
+        let after = request.unwrap_or(self.after);
+        TimeoutFuture::new(self.cell, Limit { after, callers: after < self.after }, inner)
     }
 }
 

@@ -54,6 +54,10 @@ impl TimeoutLayer {
     /// The closure runs once per call, on the healthy path too. `None` means the timeout's own
     /// duration.
     ///
+    /// A limit shorter than that is the caller's business: when it expires, to the policies outside
+    /// the call was refused. A breaker does not count it, or hurried callers would open the circuit
+    /// of a healthy service for everybody, and a retry does not repeat it.
+    ///
     /// ```
     /// use buttress::Timeout;
     /// use std::time::Duration;

@@ -48,7 +48,8 @@
 //!   permits are free when the caller hears of it.
 //! - The timer fires even when the inner future uses up tokio's cooperative budget at every poll.
 //! - To outer policies an expired timeout is [`Transient`](crate::Verdict::Transient): a breaker
-//!   counts it as a failure and a retry tries again.
+//!   counts it as a failure and a retry tries again. Unless it was the caller's own, shorter limit,
+//!   given [per request](TimeoutLayer::per_request): that is [`Refused`](crate::Verdict::Refused).
 //! - Time spent in `poll_ready` does not count, unless you say
 //!   [`including_readiness`](TimeoutLayer::including_readiness).
 //!
@@ -61,8 +62,8 @@
 //! # What it costs
 //!
 //! While calls are ready at once, a few nanoseconds. A call that has to wait costs a tokio timer,
-//! which lives inside the future: no allocation. A named timeout keeps a few dozen bytes for the
-//! life of the process, an unnamed one nothing.
+//! which lives inside the future: no allocation. A named timeout keeps some 100 bytes (200 with
+//! feature `metrics`) for the life of the process, an unnamed one nothing.
 
 mod config;
 mod future;
@@ -77,3 +78,5 @@ pub use handle::Timeout;
 pub use layer::{Fixed, ReadyTimeoutLayer, RequestTimeout, TimeoutLayer};
 pub use ready_service::ReadyTimeoutService;
 pub use service::TimeoutService;
+
+pub use crate::ready_call::ReadyCall;

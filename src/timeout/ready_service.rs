@@ -63,9 +63,8 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let after = self.per_request.request_timeout(&request);
-        let after = after.unwrap_or(self.timeout.duration());
-        self.timeout.limit(after, ReadyCall::new(self.inner.clone(), request))
+        let limit = self.per_request.request_timeout(&request);
+        self.timeout.limit(limit, ReadyCall::new(self.inner.clone(), request))
     }
 }
 

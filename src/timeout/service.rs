@@ -59,9 +59,8 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let after = self.per_request.request_timeout(&request);
-        let after = after.unwrap_or(self.timeout.duration());
-        self.timeout.limit(after, self.inner.call(request))
+        let limit = self.per_request.request_timeout(&request);
+        self.timeout.limit(limit, self.inner.call(request))
     }
 }
 
