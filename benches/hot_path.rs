@@ -1,110 +1,55 @@
-//! What a call costs on the paths that matter: `cargo bench --bench hot_path`.
+//! What a call costs on every path: `cargo bench --bench hot_path`, and with a metrics recorder
+//! installed `cargo bench --features metrics --bench hot_path`.
 //!
-//! The inner service is ready at once and answers at once, so all that is measured is the policy.
-//! Calls are polled by hand, without a scheduler, and the future goes through `black_box`, so that
-//! it has to exist in memory as it would in a task. Read the figures as differences to `bare`.
+//! Prints criterion's own report and then a table: each path as a multiple of the bare inner call
+//! of the same run, and the size of its future.
 
-use std::{
-    future::{Ready, ready},
-    hint::black_box,
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+// Measuring takes real time.
+#![allow(clippy::disallowed_types)]
 
-use buttress::{
-    CircuitBreaker, Error, Fallback, Retry, Stack, Timeout, Window, breaker::CircuitBreakerBuilder,
-};
-use criterion::{Criterion, criterion_group, criterion_main};
-use tower::{Layer, Service};
+use std::{env, fs, path::Path};
 
-type Failure = Error<&'static str>;
+use criterion::Criterion;
+use serde_json::Value;
 
-/// Fails every n-th call; never with zero.
-#[derive(Clone)]
-struct Inner {
-    fail_every: u64,
-    calls: u64,
-}
+mod support;
 
-impl Service<u64> for Inner {
-    type Response = u64;
-    type Error = Failure;
-    type Future = Ready<Result<u64, Failure>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        self.calls += 1;
-        if self.fail_every != 0 && self.calls.is_multiple_of(self.fail_every) {
-            return ready(Err(Error::Service("failed")));
-        }
-        ready(Ok(request + 1))
-    }
-}
-
-fn inner(fail_every: u64) -> Inner {
-    Inner { fail_every, calls: 0 }
-}
-
-fn call<S: Service<u64, Response = u64, Error = Failure>>(service: &mut S, request: u64) -> u64 {
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(service.poll_ready(&mut cx).is_ready());
-    let future = pin!(service.call(black_box(request)));
-    match black_box(future).poll(&mut cx) {
-        Poll::Ready(outcome) => outcome.unwrap_or(0),
-        Poll::Pending => panic!("nothing here waits"),
-    }
-}
-
-fn bench<S>(criterion: &mut Criterion, name: &str, mut service: S)
-where
-    S: Service<u64, Response = u64, Error = Failure>,
-{
-    let mut request = 0;
-    criterion.bench_function(name, |bencher| {
-        bencher.iter(|| {
-            request += 1;
-            call(&mut service, request)
-        });
-    });
-}
-
-/// Not to be tripped by the failures of these benches.
-fn breaker() -> CircuitBreakerBuilder {
-    CircuitBreaker::builder("bench").window(Window::calls(100)).failure_ratio(0.9)
-}
-
-fn paths(criterion: &mut Criterion) {
-    // A policy that waits would need a timer; none of these does, but a retry reads the clock.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+fn main() {
+    #[cfg(feature = "metrics")]
+    metrics::set_global_recorder(metrics_util::debugging::DebuggingRecorder::new())
+        .expect("no other recorder");
+    let runtime = support::runtime();
     let _entered = runtime.enter();
-
-    bench(criterion, "bare", inner(0));
-    for (name, fail_every) in [("healthy", 0), ("0.1 % failures", 1000), ("1 % failures", 100)] {
-        let counting = breaker().build().unwrap();
-        let layer = counting.layer();
-        bench(criterion, &format!("breaker, {name}"), layer.layer(inner(fail_every)));
-        let timed = breaker().window(Window::time(Duration::from_secs(10))).build().unwrap();
-        let layer = timed.layer();
-        bench(criterion, &format!("breaker, time window, {name}"), layer.layer(inner(fail_every)));
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut measured = Vec::new();
+    for mut case in support::cases() {
+        criterion.bench_function(&case.name, |bencher| {
+            bencher.iter_custom(|calls| {
+                let start = std::time::Instant::now();
+                (case.run)(calls);
+                start.elapsed()
+            });
+        });
+        measured.push((case.name, case.future_bytes));
     }
-    let open = breaker().build().unwrap();
-    open.force_open("bench", Some(Duration::from_secs(86_400)));
-    bench(criterion, "breaker, open", open.layer().layer(inner(0)));
-
-    let retry = Retry::builder("bench").build().unwrap();
-    bench(criterion, "retry", retry.layer().layer(inner(0)));
-    let timeout = Timeout::after(Duration::from_secs(1));
-    bench(criterion, "timeout", timeout.layer().layer(inner(0)));
-    bench(criterion, "fallback", Fallback::unnamed().to_value(0).layer(inner(0)));
-
-    let closed = breaker().build().unwrap();
-    let stack = Stack::new().fallback_to_value(0).retry(retry).breaker(closed).timeout(timeout);
-    bench(criterion, "fallback(retry(breaker(timeout)))", stack.service(inner(0)));
+    criterion.final_summary();
+    table(&measured);
 }
 
-criterion_group!(benches, paths);
-criterion_main!(benches);
+/// From the estimates that criterion has left behind; nothing where it did not measure.
+fn table(measured: &[(String, usize)]) {
+    let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| String::from("target"));
+    let nanos = |name: &str| {
+        let folder = name.replace(['/', '?', '"', '\\', '*', '<', '>', ':', '|', '^'], "_");
+        let path = Path::new(&target).join("criterion").join(folder).join("new/estimates.json");
+        let estimates: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+        estimates["median"]["point_estimate"].as_f64()
+    };
+    let Some(bare) = nanos("bare") else { return };
+    println!("\n| path | ns | x bare | bytes of the future |\n|---|--:|--:|--:|");
+    for (name, bytes) in measured {
+        if let Some(nanos) = nanos(name) {
+            println!("| {name} | {nanos:.1} | {:.1} | {bytes} |", nanos / bare);
+        }
+    }
+}

@@ -328,6 +328,17 @@ async fn law_05_state_is_lazy_and_a_pure_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_says_since_when_the_state_it_shows_has_been_so() {
+    let breaker = quick().build().unwrap();
+    trip(breaker);
+    let opened = Instant::now();
+    advance(7 * SECOND).await;
+    let snapshot = breaker.snapshot();
+    assert_eq!(snapshot.state, State::HalfOpen);
+    assert_eq!(snapshot.since - opened, OPEN_FOR);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_decision_falls_as_soon_as_it_is_certain() {
     let breaker = half_open(quick()).await;
     let mut permits = probes(breaker, 3);
@@ -507,7 +518,7 @@ fn law_12_callbacks_run_outside_of_every_lock() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     // All of these would deadlock under the ledger's or the subscribers' lock.
-    let _subscription = breaker.subscribe(move |transition| {
+    let subscription = breaker.subscribe(move |transition| {
         let inner = breaker.subscribe(|_| {});
         log.lock().unwrap().push((transition.to, breaker.snapshot().state));
         if transition.to == State::Open {
@@ -515,10 +526,37 @@ fn law_12_callbacks_run_outside_of_every_lock() {
         }
         drop(inner);
     });
-    record(breaker, Verdict::Transient);
-    record(breaker, Verdict::Transient);
+    // In a thread of its own, so that a deadlock is a failure and does not hang the test.
+    let (sender, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        record(breaker, Verdict::Transient);
+        record(breaker, Verdict::Transient);
+        drop(subscription);
+        sender.send(()).unwrap();
+    });
+    told.recv_timeout(5 * SECOND).expect("a deadlock");
     let expected = [(State::Open, State::Open), (State::Closed, State::Closed)];
     assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+/// A probe hung for so long that two transitions are due at once: while the first is told of, the
+/// callback makes a third.
+#[tokio::test(start_paused = true)]
+async fn law_12_a_callback_that_intervenes_hears_of_transitions_in_order() {
+    let breaker = half_open(quick()).await;
+    let _hung = breaker.try_acquire().unwrap();
+    advance(60 * SECOND).await;
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let _subscription = breaker.subscribe(move |transition| {
+        log.lock().unwrap().push(transition.generation);
+        if transition.to == State::Open {
+            breaker.reset();
+        }
+    });
+    drop(breaker.try_acquire());
+    let told = told.lock().unwrap();
+    assert!(told.len() >= 3 && told.is_sorted(), "{told:?}, now {}", breaker.state());
 }
 
 #[test]

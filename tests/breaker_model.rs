@@ -33,9 +33,23 @@ struct Call {
     started: u64,
 }
 
+/// Whether somebody else keeps it closed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Forced {
+    No,
+    Until(u64),
+    UntilReset,
+}
+
+impl Forced {
+    fn until(expiry: Option<u64>) -> Self {
+        expiry.map_or(Forced::UntilReset, Forced::Until)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Phase {
-    Closed { calls: VecDeque<(u64, bool, bool)>, in_a_row: u32, forced_until: Option<Option<u64>> },
+    Closed { calls: VecDeque<(u64, bool, bool)>, in_a_row: u32, forced: Forced },
     Open { until: Option<u64>, forced: bool },
     HalfOpen { outstanding: u32, sign_of_life: u64, succeeded: u32, failed: u32 },
 }
@@ -51,12 +65,12 @@ struct Model {
 
 impl Model {
     fn new(config: CircuitBreakerConfig) -> Self {
-        let phase = Self::closed(None);
+        let phase = Self::closed(Forced::No);
         Model { config, now: 0, life: 0, openings: 0, phase, reason: None }
     }
 
-    fn closed(forced_until: Option<Option<u64>>) -> Phase {
-        Phase::Closed { calls: VecDeque::new(), in_a_row: 0, forced_until }
+    fn closed(forced: Forced) -> Phase {
+        Phase::Closed { calls: VecDeque::new(), in_a_row: 0, forced }
     }
 
     fn half_open() -> Phase {
@@ -65,7 +79,7 @@ impl Model {
 
     fn enter(&mut self, phase: Phase) {
         self.life += 1;
-        if matches!(phase, Phase::Closed { forced_until: None, .. }) {
+        if matches!(phase, Phase::Closed { forced: Forced::No, .. }) {
             self.openings = 0;
         }
         self.phase = phase;
@@ -85,8 +99,8 @@ impl Model {
                 Phase::Open { until: Some(until), .. } if self.now >= until => {
                     self.enter(Self::half_open());
                 }
-                Phase::Closed { forced_until: Some(Some(until)), .. } if self.now >= until => {
-                    self.enter(Self::closed(None));
+                Phase::Closed { forced: Forced::Until(until), .. } if self.now >= until => {
+                    self.enter(Self::closed(Forced::No));
                 }
                 Phase::HalfOpen { outstanding, sign_of_life, .. } if outstanding > 0 => {
                     let deadline = sign_of_life + self.config.half_open_for.as_millis() as u64;
@@ -111,7 +125,7 @@ impl Model {
     /// What `state()` must say.
     fn state(&self) -> State {
         match self.settled().phase {
-            Phase::Closed { forced_until: None, .. } => State::Closed,
+            Phase::Closed { forced: Forced::No, .. } => State::Closed,
             Phase::Closed { .. } => State::ForcedClosed,
             Phase::Open { forced: true, .. } => State::ForcedOpen,
             Phase::Open { .. } => State::Open,
@@ -181,7 +195,7 @@ impl Model {
             |successes: u32| f64::from(successes) / f64::from(probes) >= self.config.success_ratio;
         let (succeeded, failed) = (*succeeded, *failed);
         if reaches(succeeded) {
-            self.enter(Self::closed(None));
+            self.enter(Self::closed(Forced::No));
         } else if !reaches(probes - failed) {
             self.open(self.now, OpenReason::ProbesFailed { failed, probes });
         }
@@ -189,7 +203,7 @@ impl Model {
 
     fn count(&mut self, bad: bool, slow: bool, throttled: bool) {
         let (now, config) = (self.now, self.config);
-        let Phase::Closed { calls, in_a_row, forced_until } = &mut self.phase else {
+        let Phase::Closed { calls, in_a_row, forced } = &mut self.phase else {
             panic!("a call of this life while not closed")
         };
         calls.push_back((now, bad, slow));
@@ -227,7 +241,7 @@ impl Model {
         } else {
             return;
         };
-        if forced_until.is_none() {
+        if *forced == Forced::No {
             self.open(now, why);
         }
     }
@@ -346,11 +360,11 @@ async fn run(config: CircuitBreakerConfig, steps: Vec<Step>) -> Result<(), TestC
             Step::ForceClosed(expiry) => {
                 breaker.force_closed("model", expiry.map(ms));
                 let until = expiry.map(|expiry| model.now + expiry);
-                model.force(Model::closed(Some(until)));
+                model.force(Model::closed(Forced::until(until)));
             }
             Step::Reset => {
                 breaker.reset();
-                model.force(Model::closed(None));
+                model.force(Model::closed(Forced::No));
             }
             Step::Finish(..) | Step::Drop(_) => {}
         }

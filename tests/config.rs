@@ -52,7 +52,7 @@ fn breaker_windows() {
             "circuit breaker \"x\": window must be at least 10ms, but is 1ms",
         ),
         (
-            window(Window::time(10 * MS - Duration::from_nanos(1))),
+            window(Window::time((10 * MS).saturating_sub(Duration::from_nanos(1)))),
             "circuit breaker \"x\": window must be at least 10ms, but is 9.999999ms",
         ),
         (

@@ -320,7 +320,7 @@ async fn retries_and_why_there_was_none() {
     let late = late.backoff(Backoff::constant(SECOND).jitter(Jitter::None)).build().unwrap();
     late.call(fail).await.unwrap_err();
     let stream = Retry::builder("stream").build().unwrap();
-    let no_copy = |_: &()| None;
+    let no_copy = |(): &()| None;
     let service = stream.layer().clone_with(no_copy).layer(service_fn(|()| ready(FAILED)));
     service.oneshot(()).await.unwrap_err();
     let good = Retry::builder("good").backoff(MS).build().unwrap();

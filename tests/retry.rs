@@ -277,7 +277,7 @@ async fn law_03_dropped_in_a_repeated_attempt_its_price_is_paid_for_good() {
 #[tokio::test(start_paused = true)]
 async fn law_07_a_dead_server_sees_the_calls_and_the_cap() {
     let retry = retry().max_attempts(5).build().unwrap();
-    let script = Script::new((0..2000).map(|_| Err(Error::Service("dead"))));
+    let script = Script::new((0..2500).map(|_| Err(Error::Service("dead"))));
     let service = retry.layer().layer(script.clone());
     let callers = (0..500).map(|_| ask_owned(service.clone()));
     assert!(futures::future::join_all(callers).await.iter().all(Result::is_err));

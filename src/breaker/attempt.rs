@@ -1,9 +1,6 @@
 use std::mem;
 
-use super::{
-    Abandoned,
-    cell::{BreakerCell, Ticket},
-};
+use super::{Abandoned, cell::BreakerCell, ticket::Ticket};
 use crate::{
     clock::Tick,
     error::PolicyError,

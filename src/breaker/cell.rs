@@ -16,6 +16,7 @@ use super::{
     recent::RecentFailures,
     streak::Streak,
     subscription::Subscribers,
+    ticket::{Ticket, TicketKind},
     window::{CountWindow, Counts, Limit, SlidingWindow, TimeWindow},
 };
 use crate::{
@@ -69,23 +70,6 @@ pub(super) struct BreakerCell {
 struct SlowWindow {
     threshold: u64,
     window: SlidingWindow,
-}
-
-/// Leave to make one call, and in which life of the breaker it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
-    pub(super) generation: u32,
-    pub(super) kind: TicketKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TicketKind {
-    /// An ordinary call.
-    Counted,
-    /// One of the probes of a half-open phase.
-    Probe,
-    /// Let pass by a shadow breaker that would have refused it.
-    Uncounted,
 }
 
 /// What a call would meet now.
@@ -200,7 +184,7 @@ impl BreakerCell {
     pub(super) fn admit(&self) -> Result<Ticket, PolicyError> {
         let gate = self.gate();
         if gate.is_closed() {
-            return Ok(Ticket { generation: gate.generation(), kind: TicketKind::Counted });
+            return Ok(Ticket::counted(gate));
         }
         self.admit_while_not_closed()
     }
@@ -292,23 +276,17 @@ impl BreakerCell {
 
     /// The error for a call whose service was told to go ahead without being ready, because the
     /// circuit was open then. It may have closed since; the call cannot be made all the same.
-    #[cold]
-    pub(super) fn refuse_unready(&self) -> PolicyError {
-        let now = Tick::now();
-        let look = self.look(now);
-        let open = matches!(look.state, State::Open | State::ForcedOpen);
-        self.refusal(if open { look } else { Look { state: State::Open, until: now, ..look } }, now)
-    }
-
-    /// Whether a call would be refused now, without asking for anything.
-    #[inline]
-    pub(super) fn would_refuse(&self) -> bool {
-        !self.gate().is_closed() && self.would_refuse_while_not_closed()
-    }
-
-    #[inline(never)]
-    fn would_refuse_while_not_closed(&self) -> bool {
-        !self.config.shadow && self.free_at(Tick::now()).is_some()
+    ///
+    /// As of the moment when it was asked, which saves another reading of the clock.
+    pub(super) fn refuse_unready(&self, asked: Tick) -> PolicyError {
+        let look = self.look(asked);
+        let look = match look.state {
+            State::Closed | State::ForcedClosed => {
+                Look { state: State::Open, until: asked, ..look }
+            }
+            _ => look,
+        };
+        self.refusal(look, asked)
     }
 
     /// Whether calls pass without being counted out.

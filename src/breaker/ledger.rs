@@ -277,3 +277,79 @@ impl BreakerCell {
         self.publish(begun);
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        backoff::Backoff,
+        breaker::{CircuitBreaker, CircuitBreakerConfig, Window},
+        verdict::Verdict,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TRIPPED: OpenReason = OpenReason::FailureRatio { failures: 2, calls: 2, limit: 0.5 };
+
+    /// Opens for 5 s, then 10, 20, ..
+    fn breaker() -> CircuitBreaker {
+        let config = CircuitBreakerConfig {
+            window: Window::Calls(10),
+            min_calls: 2,
+            open_for: Backoff::exponential(5 * SECOND).max(60 * SECOND).jitter(Jitter::None),
+            ..CircuitBreakerConfig::default()
+        };
+        CircuitBreaker::from_config("test", config).unwrap()
+    }
+
+    /// Opens it and waits until it is half-open: the gate of that phase.
+    async fn half_open(breaker: CircuitBreaker) -> Gate {
+        let cell = breaker.cell;
+        cell.trip(cell.gate().generation(), TRIPPED);
+        tokio::time::advance(60 * SECOND).await;
+        cell.settle(Tick::now());
+        assert_eq!(cell.gate().state(), State::HalfOpen);
+        cell.gate()
+    }
+
+    // In each of these a thread has decided on a transition and comes to the lock when somebody
+    // else has been there meanwhile.
+
+    #[tokio::test(start_paused = true)]
+    async fn law_04_a_late_trip_gives_no_expiry_to_what_was_forced() {
+        let breaker = breaker();
+        let closed = breaker.cell.gate();
+        breaker.force_open("maintenance", None);
+        breaker.cell.open(closed, TRIPPED, Tick::now(), Gate::is_closed);
+        tokio::time::advance(3600 * SECOND).await;
+        assert_eq!(breaker.state(), State::ForcedOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_04_of_two_probes_that_both_reopen_only_the_first_does() {
+        let breaker = breaker();
+        let phase = half_open(breaker).await;
+        let failed = |failed| OpenReason::ProbesFailed { failed, probes: 3 };
+        breaker.cell.reopen(phase, failed(2), Tick::now());
+        let first = breaker.try_acquire().unwrap_err();
+        assert_eq!(first.retry_after(), Some(10 * SECOND));
+        assert_eq!(first.open_reason(), Some(failed(2)));
+        breaker.cell.reopen(phase, failed(3), Tick::now());
+        let second = breaker.try_acquire().unwrap_err();
+        assert_eq!(second.retry_after(), Some(10 * SECOND));
+        assert_eq!(second.open_reason(), Some(failed(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn law_04_a_late_decision_to_close_leaves_a_later_life_alone() {
+        let breaker = breaker();
+        let first = half_open(breaker).await;
+        breaker.cell.close(first, Tick::now());
+        let second = half_open(breaker).await;
+        breaker.cell.close(second, Tick::now());
+        breaker.try_acquire().unwrap().record(Verdict::Transient);
+        breaker.cell.close(first, Tick::now());
+        assert_eq!(breaker.snapshot().calls, 1);
+        breaker.try_acquire().unwrap().record(Verdict::Transient);
+        assert_eq!(breaker.state(), State::Open);
+    }
+}

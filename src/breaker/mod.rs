@@ -171,6 +171,7 @@ mod snapshot;
 mod state;
 mod streak;
 mod subscription;
+mod ticket;
 mod transition;
 mod wait;
 mod window;

@@ -9,6 +9,7 @@ use super::{
     CircuitBreaker, CircuitBreakerFuture, WhenOpen,
     attempt::Attempt,
     cell::BreakerCell,
+    ticket::Ticket,
     wait::{Clearance, PendingTurn, Reservation, Turn, turn},
 };
 use crate::{
@@ -34,9 +35,9 @@ pub struct CircuitBreakerService<S, C = Errors> {
     inner: S,
     classifier: C,
     cell: &'static BreakerCell,
-    /// Readiness was promised without asking the wrapped service: the call must be refused, even
-    /// if the circuit has closed since.
-    refusing: bool,
+    /// When readiness was promised without asking the wrapped service: the call must be refused,
+    /// even if the circuit has closed since. [`Tick::NEVER`] if it was not.
+    refusing: Tick,
     /// The wrapped service has said that it is ready, and has not been called since.
     inner_is_ready: bool,
     /// A fresh instance in place of one that is ready and will not be called; see
@@ -73,7 +74,7 @@ impl<S, C> CircuitBreakerService<S, C> {
             inner,
             classifier,
             cell: breaker.cell,
-            refusing: false,
+            refusing: Tick::NEVER,
             inner_is_ready: false,
             renew,
             waiting: None,
@@ -161,20 +162,20 @@ impl<S, C> CircuitBreakerService<S, C> {
         S::Error: StackError,
         C: Classify<S::Response, S::Error>,
     {
-        let config = &self.cell.config;
-        if config.shadow || self.cell.passes_freely(Tick::now()) {
+        let now = Tick::now();
+        let waits = self.cell.config.when_open == WhenOpen::Wait;
+        let may_pass = self.cell.config.shadow
+            || if waits { self.cell.passes_freely(now) } else { self.cell.free_at(now).is_none() };
+        if may_pass {
             self.waiting = None;
             return self.poll_inner(cx);
         }
-        if config.when_open == WhenOpen::Wait {
+        if waits {
             return self.poll_wait(cx);
         }
-        if self.cell.would_refuse() {
-            self.refusing = true;
-            self.release_inner();
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_inner(cx)
+        self.refusing = now;
+        self.release_inner();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_wait<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
@@ -216,19 +217,21 @@ impl<S, C> CircuitBreakerService<S, C> {
         }
     }
 
-    /// The probe that was put aside for this call, or whatever anybody else would get.
-    #[inline]
-    fn admit(&mut self) -> Result<Attempt, PolicyError> {
-        if mem::take(&mut self.refusing) {
-            return Err(self.cell.refuse_unready());
+    /// Leave for a call that was not waved through: the probe that was put aside for it, or
+    /// whatever anybody else would get.
+    #[inline(never)]
+    fn admit(&mut self) -> Result<Ticket, PolicyError> {
+        let asked = mem::replace(&mut self.refusing, Tick::NEVER);
+        if asked != Tick::NEVER {
+            return Err(self.cell.refuse_unready(asked));
         }
         if let Some(waiting) = self.waiting.take()
             && let Waiting::Call(reservation) = *waiting
             && let Some(ticket) = reservation.start()
         {
-            return Ok(Attempt::with(self.cell, ticket));
+            return Ok(ticket);
         }
-        Attempt::admit(self.cell)
+        self.cell.admit()
     }
 }
 
@@ -244,7 +247,7 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.refusing = false;
+        self.refusing = Tick::NEVER;
         if self.cell.gate().is_closed() {
             if self.waiting.is_some() {
                 self.waiting = None;
@@ -256,16 +259,20 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.admit() {
-            Ok(mut attempt) => {
-                self.inner_is_ready = false;
-                let stopwatch = self.cell.meter.start();
-                let inner = attempt.run(|| self.inner.call(request));
-                let classifier = self.classifier.clone();
-                CircuitBreakerFuture::running(inner, classifier, attempt, stopwatch)
+        let gate = self.cell.gate();
+        let ticket = if gate.is_closed() && self.refusing == Tick::NEVER && self.waiting.is_none() {
+            Ticket::counted(gate)
+        } else {
+            match self.admit() {
+                Ok(ticket) => ticket,
+                Err(error) => return CircuitBreakerFuture::refused(error),
             }
-            Err(error) => CircuitBreakerFuture::refused(error),
-        }
+        };
+        self.inner_is_ready = false;
+        let mut attempt = Attempt::with(self.cell, ticket);
+        let stopwatch = self.cell.meter.start();
+        let inner = attempt.run(|| self.inner.call(request));
+        CircuitBreakerFuture::running(inner, self.classifier.clone(), attempt, stopwatch)
     }
 }
 
@@ -277,7 +284,7 @@ impl<S: Clone, C: Clone> Clone for CircuitBreakerService<S, C> {
             inner: self.inner.clone(),
             classifier: self.classifier.clone(),
             cell: self.cell,
-            refusing: false,
+            refusing: Tick::NEVER,
             inner_is_ready: false,
             renew: self.renew,
             waiting: None,

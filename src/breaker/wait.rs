@@ -23,7 +23,8 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     State,
-    cell::{BreakerCell, Ticket, TicketKind},
+    cell::BreakerCell,
+    ticket::{Ticket, TicketKind},
 };
 use crate::{clock::Tick, sync::Ordering};
 

@@ -376,6 +376,30 @@ mod tests {
     }
 
     #[test]
+    fn law_04_marks_of_half_a_million_generations_ago_are_in_nobodys_way() {
+        let (window, _) = both(4, 1.0, 4);
+        for _ in 0..4 {
+            let _ = window.bad(0);
+        }
+        // More than half the way round the tags, so that those marks seem to lie ahead.
+        let later = (1 << 19) + 1;
+        window.reset(later);
+        (0..4).for_each(|_| window.good(later));
+        assert!((0..3).all(|_| window.bad(later).is_none()));
+        assert_eq!(window.bad(later), Some(Counts { bad: 4, calls: 4 }));
+    }
+
+    #[test]
+    fn law_06_a_trip_counts_a_failure_that_has_its_number_but_is_not_remembered_yet() {
+        let (window, _) = both(10, 0.5, 10);
+        (0..10).for_each(|_| window.good(0));
+        assert!((0..4).all(|_| window.bad(0).is_none()));
+        // A thread that sleeps from here on.
+        window.take_number(0, |head| Some(head.after_bad(window.size)));
+        assert_eq!(window.bad(0), Some(Counts { bad: 6, calls: 10 }));
+    }
+
+    #[test]
     fn the_numbers_survive_their_wrap() {
         for size in [3, 1023, 1024] {
             let (window, mut reference) = both(size, 1.0, size);

@@ -308,6 +308,32 @@ mod tests {
         assert_eq!(window.counts(1, start()), Counts::default());
     }
 
+    /// What a thread has seen that then sleeps for a while, about to move the window on.
+    fn seen(window: &TimeWindow) -> Epoch {
+        Epoch::unpack(window.epoch.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn law_04_a_sleeper_of_an_older_generation_clears_nothing() {
+        let window = window(0.5, 2);
+        let (seen, now) = (seen(&window), start().after(SECOND));
+        window.reset(1, now);
+        window.bad(1, now);
+        assert_eq!(window.move_on(seen, seen.turn + 1), None);
+        assert_eq!(window.counts(1, now), Counts { bad: 1, calls: 1 });
+        assert_eq!(window.bad(1, now), Some(Counts { bad: 2, calls: 2 }));
+    }
+
+    #[test]
+    fn a_sleeper_clears_no_bucket_that_is_in_use_for_a_later_turn() {
+        let window = window(0.5, 2);
+        // Ten turns after the one the sleeper wants to clear for, so in the same place.
+        let (seen, now) = (seen(&window), start().after(11 * SECOND));
+        window.bad(0, now);
+        window.move_on(seen, seen.turn + 1);
+        assert_eq!(window.counts(0, now), Counts { bad: 1, calls: 1 });
+    }
+
     #[test]
     fn a_clock_that_is_overtaken_counts_now() {
         let window = window(0.5, 1);

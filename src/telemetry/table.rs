@@ -1,0 +1,140 @@
+//! What each kind of policy counts: its metrics and their labels.
+
+/// One counter of a policy: the metric, whether several kinds of policy count in it and so `policy`
+/// is among its labels, and the one label it has beside that and `name`.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))] // then only its place in the table is used
+pub(crate) struct Row {
+    pub(super) metric: &'static str,
+    pub(super) by_policy: bool,
+    pub(super) label: Option<(&'static str, &'static str)>,
+}
+
+/// What policies of one kind report.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    pub(super) policy: &'static str,
+    /// A breaker has gauges, too: its state and its share of failures.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(super) is_breaker: bool,
+    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
+    pub(super) rows: &'static [Row],
+}
+
+impl Table {
+    const fn new(policy: &'static str, rows: &'static [Row]) -> Self {
+        Table { policy, is_breaker: false, rows }
+    }
+}
+
+const fn calls(outcome: &'static str) -> Row {
+    let label = Some(("outcome", outcome));
+    Row { metric: "buttress_calls_total", by_policy: true, label }
+}
+
+const fn rejections(reason: &'static str) -> Row {
+    let label = Some(("reason", reason));
+    Row { metric: "buttress_rejections_total", by_policy: true, label }
+}
+
+const fn retries(result: &'static str) -> Row {
+    let label = Some(("result", result));
+    Row { metric: "buttress_retry_attempts_total", by_policy: false, label }
+}
+
+const fn fallbacks(kind: &'static str) -> Row {
+    let label = Some(("kind", kind));
+    Row { metric: "buttress_fallbacks_total", by_policy: false, label }
+}
+
+/// The first six rows are the verdicts, in the order of [`VerdictKind`].
+pub(crate) const BREAKER: Table = Table {
+    is_breaker: true,
+    ..Table::new(
+        "circuit_breaker",
+        &[
+            calls("success"),
+            calls("transient"),
+            calls("throttled"),
+            calls("permanent"),
+            calls("refused"),
+            calls("ignored"),
+            rejections("open"),
+            rejections("probes_taken"),
+            rejections("shadow"),
+        ],
+    )
+};
+pub(crate) const BREAKER_OPEN: usize = 6;
+pub(crate) const BREAKER_PROBES_TAKEN: usize = 7;
+/// A shadow breaker let a call pass that it would have refused.
+pub(crate) const BREAKER_SHADOW: usize = 8;
+
+/// The first six rows are the verdicts, in the order of [`VerdictKind`].
+pub(crate) const RETRY: Table = Table::new(
+    "retry",
+    &[
+        calls("success"),
+        calls("transient"),
+        calls("throttled"),
+        calls("permanent"),
+        calls("refused"),
+        calls("ignored"),
+        retries("retried"),
+        retries("exhausted"),
+        retries("budget_denied"),
+        retries("uncloneable"),
+        retries("out_of_time"),
+    ],
+);
+/// Another attempt was started.
+pub(crate) const RETRY_RETRIED: usize = 6;
+/// The last allowed attempt failed.
+pub(crate) const RETRY_EXHAUSTED: usize = 7;
+/// The budget had no token for another attempt.
+pub(crate) const RETRY_BUDGET_DENIED: usize = 8;
+/// The request could not be cloned for another attempt.
+pub(crate) const RETRY_UNCLONEABLE: usize = 9;
+/// The next attempt would have started after `max_elapsed`.
+pub(crate) const RETRY_OUT_OF_TIME: usize = 10;
+
+pub(crate) const TIMEOUT: Table = Table::new(
+    "timeout",
+    &[
+        calls("success"),
+        calls("error"),
+        calls("timed_out"),
+        Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+    ],
+);
+pub(crate) const TIMEOUT_SUCCESS: usize = 0;
+pub(crate) const TIMEOUT_ERROR: usize = 1;
+pub(crate) const TIMEOUT_TIMED_OUT: usize = 2;
+/// A timeout fired.
+pub(crate) const TIMEOUT_FIRED: usize = 3;
+
+pub(crate) const FALLBACK: Table = Table::new(
+    "fallback",
+    &[
+        calls("good"),
+        calls("degraded"),
+        calls("failed"),
+        fallbacks("value"),
+        fallbacks("function"),
+        fallbacks("service"),
+        fallbacks("uncloneable"),
+    ],
+);
+/// The primary's outcome went through as it was, and it was no failure to fall back from.
+pub(crate) const FALLBACK_GOOD: usize = 0;
+/// The fallback answered.
+pub(crate) const FALLBACK_DEGRADED: usize = 1;
+/// The call failed: the fallback did too, or there was none to be had.
+pub(crate) const FALLBACK_FAILED: usize = 2;
+/// The fallback was taken: a fixed value.
+pub(crate) const FALLBACK_VALUE: usize = 3;
+/// The fallback was taken: a function of the outcome.
+pub(crate) const FALLBACK_FUNCTION: usize = 4;
+/// The fallback was taken: a backup service.
+pub(crate) const FALLBACK_SERVICE: usize = 5;
+/// There was no copy of the request to give to the backup service.
+pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
