@@ -10,12 +10,8 @@ use std::{sync::Mutex, time::Duration};
 use ::loom::{sync::Arc, thread};
 
 use super::{
-    CircuitBreakerConfig, OpenReason, State, Window,
-    cell::{BreakerCell, Ticket},
-    deadline::Deadline,
-    streak::Streak,
-    wait::Clearance,
-    window::Counts,
+    CircuitBreakerConfig, OpenReason, State, Window, cell::BreakerCell, deadline::Deadline,
+    streak::Streak, ticket::Ticket, wait::Clearance, window::Counts,
 };
 use crate::{
     backoff::{Backoff, Jitter},
