@@ -124,7 +124,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     pub fn retry<P>(
         self,
         retry: impl Into<RetryLayer<Errors, Cloned, P>>,
-    ) -> Stack<C, K, tower_layer::Stack<RetryLayer<C, K, P>, L>> {
+    ) -> Layered<C, K, RetryLayer<C, K, P>, L> {
         let layer = retry.into();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
         self.layer(layer)
@@ -139,10 +139,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     /// Answers for a service that cannot: any of [`Fallback`]'s layers, with this stack's
     /// classifier. For a backup service [`fallback_to`](Self::fallback_to) is the one to use: it
     /// copies requests as this stack does.
-    pub fn fallback<A>(
-        self,
-        fallback: FallbackLayer<A>,
-    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<A, C>, L>> {
+    pub fn fallback<A>(self, fallback: FallbackLayer<A>) -> Layered<C, K, FallbackLayer<A, C>, L> {
         let layer = fallback.classify(self.classifier.clone());
         self.layer(layer)
     }
@@ -159,10 +156,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     /// [`Fallback`] without a name.
     ///
     /// Give the backup a timeout of its own: none of this stack's covers it.
-    pub fn fallback_to<B>(
-        self,
-        backup: B,
-    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Backup<B, K>, C>, L>>
+    pub fn fallback_to<B>(self, backup: B) -> Layered<C, K, FallbackLayer<Backup<B, K>, C>, L>
     where
         B: Clone + Send + Sync + 'static,
     {
@@ -174,7 +168,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
         self,
         fallback: Fallback,
         backup: B,
-    ) -> Stack<C, K, tower_layer::Stack<FallbackLayer<Backup<B, K>, C>, L>>
+    ) -> Layered<C, K, FallbackLayer<Backup<B, K>, C>, L>
     where
         B: Clone + Send + Sync + 'static,
     {

@@ -100,12 +100,12 @@ async fn callers_in_a_hurry_do_not_open_the_circuit_for_everybody() {
     let breaker = CircuitBreaker::builder("hurried").build().unwrap();
     let retry = Retry::builder("hurried").build().unwrap();
     let attempt = Timeout::after(SECOND).layer().per_request(|left: &Duration| Some(*left));
-    let mut client = Stack::new().retry(retry).breaker(breaker).layer(attempt).service(
-        service_fn(|_: Duration| async {
+    let mut client = Stack::new().retry(retry).breaker(breaker).layer(attempt).service(service_fn(
+        |_: Duration| async {
             tokio::time::sleep(5 * MS).await;
             Ok::<_, Failure>(())
-        }),
-    );
+        },
+    ));
     for _ in 0..30 {
         let error = client.ready().await.unwrap().call(MS).await.unwrap_err();
         assert_eq!(error.to_string(), "the caller's own limit of 1ms elapsed");
@@ -114,12 +114,11 @@ async fn callers_in_a_hurry_do_not_open_the_circuit_for_everybody() {
     assert_eq!(retry.counts().retried, 0);
     // A limit longer than the timeout's own is the service's failure as always.
     let slow = Timeout::after(MS).layer().per_request(|left: &Duration| Some(*left));
-    let mut client = Stack::new().breaker(breaker).layer(slow).service(service_fn(
-        |_: Duration| async {
+    let mut client =
+        Stack::new().breaker(breaker).layer(slow).service(service_fn(|_: Duration| async {
             tokio::time::sleep(50 * MS).await;
             Ok::<_, Failure>(())
-        },
-    ));
+        }));
     let _ = client.ready().await.unwrap().call(2 * MS).await;
     assert_eq!(breaker.snapshot().failures, 1);
 }
@@ -172,19 +171,16 @@ async fn law_05_a_retry_without_a_delay_lets_others_have_their_turn() {
     assert!(futures::poll!(&mut by_handle).is_pending());
     assert_eq!(calls.load(Ordering::SeqCst), 1, "one attempt in one poll");
 
-    let mut client = Stack::new()
-        .timeout(20 * MS)
-        .retry(retry())
-        .service(service_fn(move |()| failing()));
+    let mut client =
+        Stack::new().timeout(20 * MS).retry(retry()).service(service_fn(move |()| failing()));
     let outcome = client.ready().await.unwrap().call(()).await;
     assert_eq!(outcome.unwrap_err().to_string(), "timed out after 20ms");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_with_a_timeout_of_its_own_does_not_keep_the_caller() {
-    let replica = Stack::new()
-        .timeout(SECOND)
-        .service(service_fn(|(): ()| pending::<Result<(), Failure>>()));
+    let replica =
+        Stack::new().timeout(SECOND).service(service_fn(|(): ()| pending::<Result<(), Failure>>()));
     let mut client = Stack::new()
         .fallback_to(replica)
         .timeout(3 * SECOND)
