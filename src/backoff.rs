@@ -151,11 +151,11 @@ impl Backoff {
             Kind::Constant => self.base.min(self.max),
             Kind::Linear => self.base.saturating_mul(retry.saturating_add(1)).min(self.max),
             Kind::Exponential => {
-                // In floating point, so that attempt 1000 is infinite and not a panic; an infinite
-                // or undefined product is not below the maximum and so becomes the maximum.
                 if self.base.is_zero() {
                     return Duration::ZERO;
                 }
+                // In floating point, so that attempt 1000 is infinite and not a panic; an infinite
+                // product is not below the maximum and so becomes the maximum.
                 let exponent = i32::try_from(retry).unwrap_or(i32::MAX);
                 let delay = nanos(self.base) as f64 * self.factor.powi(exponent);
                 let max = nanos(self.max);
