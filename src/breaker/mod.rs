@@ -127,7 +127,7 @@
 //!
 //! # What it costs
 //!
-//! Closed and healthy, with a window of calls: two loads and no write, no clock, no allocation. That
+//! Closed and healthy, with a window of calls: a few loads and no write, no clock, no allocation. That
 //! is why the state lies in a cell that lives as long as the process instead of behind an `Arc`, and
 //! why the window, once full and without a failure, is not written to at all. A failure costs a few
 //! compare-and-swaps; an open circuit one reading of the clock. No state takes a lock except to
