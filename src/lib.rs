@@ -105,6 +105,15 @@
 //!   spread over its upper half as a breaker's open time, where a delay near zero would be no delay.
 //! - **A timer that is not needed is not made.** A timeout polls the call first and creates its timer
 //!   when that has to wait; its time runs from then.
+//! - **What only `Clone` can do is asked for.** Letting go of what an inner service reserved before the
+//!   circuit opened takes a clone of it: [`releasing`](breaker::CircuitBreakerLayer::releasing) is a
+//!   choice, not a bound on everybody.
+//! - **A caller's own short limit is not the service's failure.** A limit given
+//!   [per request](timeout::TimeoutLayer::per_request), shorter than the timeout's own, is a refusal to
+//!   outer policies.
+//! - **Probes are overdue after the last sign of life**, not at a fixed time after the first began: in
+//!   thin traffic a young probe would be taken for a hung one.
+//! - **Transitions are told in order**, by one thread at a time, outside of every lock.
 //! - **Models of the concurrency** are built with `--cfg buttress_loom`; `--cfg loom` would switch
 //!   tokio over as well.
 //!
