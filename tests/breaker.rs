@@ -560,6 +560,36 @@ async fn law_12_a_callback_that_intervenes_hears_of_transitions_in_order() {
 }
 
 #[test]
+fn law_12_a_callback_that_panics_when_it_is_dropped_wedges_nothing() {
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("as told");
+        }
+    }
+    let breaker = quick().build().unwrap();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let own = Arc::new(std::sync::Mutex::new(None));
+    let (slot, guard) = (Arc::clone(&own), PanicsOnDrop);
+    // Unsubscribes itself, so that the last that is left of it is being called.
+    let subscription = breaker.subscribe(move |_| {
+        let _ = &guard;
+        drop(slot.lock().unwrap().take());
+    });
+    *own.lock().unwrap() = Some(subscription);
+    breaker.reset();
+    std::panic::set_hook(hook);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    let _later = breaker.subscribe(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    breaker.reset();
+    assert_eq!(heard.load(Ordering::SeqCst), 1, "transitions are still told");
+}
+
+#[test]
 fn a_dropped_subscription_hears_nothing_more() {
     let breaker = quick().build().unwrap();
     let heard = Arc::new(AtomicUsize::new(0));

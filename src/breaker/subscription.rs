@@ -40,7 +40,8 @@ impl Subscribers {
             list.callbacks.iter().map(|(_, callback)| Arc::clone(callback)).collect()
         };
         for callback in callbacks {
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(transition)));
+            // Moved in: if it has unsubscribed itself, its destructor runs here as well.
+            let _ = catch_unwind(AssertUnwindSafe(move || callback(transition)));
         }
     }
 }

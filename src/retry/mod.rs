@@ -106,7 +106,7 @@
 //! For an operation whose first attempt succeeds: a clone of the service, a copy of the request (it
 //! may be needed; none for the last attempt or with an empty budget), one load of the budget's word
 //! before and one after. No allocation, no timer, no write to shared memory while the budget is
-//! full, and no clock unless `max_elapsed` is set. The timer lies inside the future.
+//! full, and no clock while it can pay, unless `max_elapsed` is set. The timer lies inside the future.
 
 #[cfg(feature = "serde")]
 mod budget_or_false;
