@@ -133,6 +133,12 @@ pub mod backoff;
 pub mod breaker;
 pub mod error;
 pub mod fallback;
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub mod grpc;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub mod http;
 pub mod retry;
 pub mod timeout;
 pub mod verdict;

@@ -1,0 +1,1 @@
+//! gRPC: what a status means, and refusals as statuses.
