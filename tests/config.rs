@@ -584,7 +584,15 @@ fn the_defaults() {
 
     assert_eq!(TimeoutConfig::default().after, SECOND);
     let when: Vec<_> = FallbackConfig::default().when.iter().collect();
-    assert_eq!(when, [VerdictKind::Transient, VerdictKind::Throttled, VerdictKind::Refused]);
+    assert_eq!(
+        when,
+        [
+            VerdictKind::Transient,
+            VerdictKind::Unreachable,
+            VerdictKind::Throttled,
+            VerdictKind::Refused
+        ]
+    );
 }
 
 /// A field that is new is not in the test above; here it is.
@@ -607,7 +615,7 @@ fn the_defaults_in_full() {
          budget: Some(RetryBudgetConfig { ratio: 0.2, refill_per_second: 1.0, cap: 10.0, \
          failed_cost: 1.0, timed_out_cost: 2.0, throttled_cost: 1.0 }) }",
         "TimeoutConfig { after: 1s }",
-        "FallbackConfig { when: [transient, throttled, refused] }",
+        "FallbackConfig { when: [transient, unreachable, throttled, refused] }",
     ];
     assert_eq!(debug, expected);
 }

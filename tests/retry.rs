@@ -332,6 +332,15 @@ fn throttled(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_be_reached_is_tried_again() {
+    let retry = retry().without_budget().build().unwrap();
+    let unreachable = classify_fn(|_: Result<&u32, &Error<&'static str>>| Verdict::Unreachable);
+    let script = Script::failing();
+    let _ = ask(&mut retry.layer().classify(unreachable).layer(script.clone())).await;
+    assert_eq!(script.shared.gaps(), [100 * MS, 200 * MS]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_08_the_hint_is_a_floor_with_the_backoff_on_top() {
     let retry = retry().max_retry_after(5000 * MS).build().unwrap();
     for (hint, expected) in [

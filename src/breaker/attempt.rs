@@ -54,7 +54,7 @@ impl Attempt {
                 mem::forget(self);
                 cell.good(ticket, started);
             }
-            Verdict::Transient | Verdict::Throttled { .. } => {
+            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
                 // Asks the user's error type, which may panic: the attempt is still whole then.
                 let kind = kind();
                 mem::forget(self);
@@ -110,8 +110,11 @@ impl Permit {
 
     /// Says what came of the call.
     pub fn record(self, verdict: Verdict) {
-        let throttled = matches!(verdict, Verdict::Throttled { .. });
-        let kind = if throttled { FailureKind::Throttled } else { FailureKind::Failed };
+        let kind = match verdict {
+            Verdict::Throttled { .. } => FailureKind::Throttled,
+            Verdict::Unreachable => FailureKind::Unreachable,
+            _ => FailureKind::Failed,
+        };
         self.attempt.cell.meter.finish(verdict.kind() as usize, self.stopwatch);
         self.attempt.finish(verdict, || kind);
     }

@@ -113,6 +113,7 @@ impl Costs {
             FailureKind::TimedOut => self.timed_out,
             FailureKind::Throttled => self.throttled,
             FailureKind::Failed
+            | FailureKind::Unreachable
             | FailureKind::Panicked
             | FailureKind::Abandoned
             | FailureKind::Slow => self.failed,

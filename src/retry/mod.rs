@@ -59,11 +59,11 @@
 //! |---|---|
 //! | `Success`, `Permanent` | the service answered: a deposit into the budget, and the outcome is returned |
 //! | `Refused`, `Ignored` | the outcome is returned |
-//! | `Transient` | another attempt after the backoff |
+//! | `Transient`, `Unreachable` | another attempt after the backoff |
 //! | `Throttled` | another attempt after the server's hint, at most [`max_retry_after`](RetryBuilder::max_retry_after), *and* the backoff on top |
 //!
 //! ```text
-//!             transient, throttled                ready, and paid for
+//!        transient, unreachable, throttled        ready, and paid for
 //!  ┌─────────┐ ────────────────▶ ┌─────────┐      ┌───────────┐
 //!  │ attempt │                   │ backoff │ ───▶ │ readiness │ ──┐
 //!  └─────────┘ ◀──────────┐      └─────────┘      └───────────┘   │

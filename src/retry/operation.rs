@@ -116,7 +116,7 @@ impl Operation {
                 }
             }
             Verdict::Refused { .. } | Verdict::Ignored => {}
-            Verdict::Transient | Verdict::Throttled { .. } => {
+            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
                 self.kind = FailureKind::of(verdict, outcome);
                 return self.after_failure(verdict.retry_after(), repeatable);
             }
