@@ -140,3 +140,30 @@ pub(crate) const FALLBACK_FUNCTION: usize = 4;
 pub(crate) const FALLBACK_SERVICE: usize = 5;
 /// There was no copy of the request to give to the backup service.
 pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
+
+#[cfg(feature = "http")]
+pub(crate) const BODY_TIMEOUT: Table = Table::new(
+    "body_timeout",
+    &[
+        calls("success"),
+        calls("error"),
+        calls("timed_out"),
+        calls("stalled"),
+        Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+    ],
+);
+/// The body was read to its end.
+#[cfg(feature = "http")]
+pub(crate) const BODY_SUCCESS: usize = 0;
+/// The call or its body failed.
+#[cfg(feature = "http")]
+pub(crate) const BODY_ERROR: usize = 1;
+/// The call with its body took too long.
+#[cfg(feature = "http")]
+pub(crate) const BODY_TIMED_OUT: usize = 2;
+/// The body made no progress.
+#[cfg(feature = "http")]
+pub(crate) const BODY_STALLED: usize = 3;
+/// A body timeout fired, for either reason.
+#[cfg(feature = "http")]
+pub(crate) const BODY_FIRED: usize = 4;
