@@ -86,6 +86,7 @@ pub(crate) const RETRY: Table = Table::new(
         retries("budget_denied"),
         retries("uncloneable"),
         retries("out_of_time"),
+        retries("not_idempotent"),
     ],
 );
 /// Another attempt was started.
@@ -98,6 +99,8 @@ pub(crate) const RETRY_BUDGET_DENIED: usize = 9;
 pub(crate) const RETRY_UNCLONEABLE: usize = 10;
 /// The next attempt would have started after `max_elapsed`.
 pub(crate) const RETRY_OUT_OF_TIME: usize = 11;
+/// The request must not be repeated after an attempt that may have been executed.
+pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 12;
 
 pub(crate) const TIMEOUT: Table = Table::new(
     "timeout",
@@ -124,6 +127,7 @@ pub(crate) const FALLBACK: Table = Table::new(
         fallbacks("function"),
         fallbacks("service"),
         fallbacks("uncloneable"),
+        fallbacks("not_idempotent"),
     ],
 );
 /// The primary's outcome went through as it was, and it was no failure to fall back from.
@@ -140,6 +144,8 @@ pub(crate) const FALLBACK_FUNCTION: usize = 4;
 pub(crate) const FALLBACK_SERVICE: usize = 5;
 /// There was no copy of the request to give to the backup service.
 pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
+/// The backup service must not get a request that the primary may have executed.
+pub(crate) const FALLBACK_NOT_IDEMPOTENT: usize = 7;
 
 #[cfg(feature = "http")]
 pub(crate) const BODY_TIMEOUT: Table = Table::new(

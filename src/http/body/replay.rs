@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::ReplayError;
-use crate::{error::BoxError, request::CloneRequest};
+use crate::error::BoxError;
 
 /// A streaming request body that can be sent more than once.
 ///
@@ -120,25 +120,6 @@ impl<B: Body> ReplayBody<B> {
             None => true,
             Some(shared) => shared.lock().is_ok_and(|shared| shared.kept.is_some()),
         }
-    }
-}
-
-/// Copies requests with [`ReplayBody::try_clone`], whatever their method.
-///
-/// For requests that may all be repeated; a request is refused only once its body cannot be sent
-/// again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replayed;
-
-impl<B: Body> CloneRequest<Request<ReplayBody<B>>> for Replayed {
-    fn clone_request(&self, request: &Request<ReplayBody<B>>) -> Option<Request<ReplayBody<B>>> {
-        let mut copy = Request::new(request.body().try_clone()?);
-        copy.method_mut().clone_from(request.method());
-        copy.uri_mut().clone_from(request.uri());
-        *copy.version_mut() = request.version();
-        copy.headers_mut().clone_from(request.headers());
-        copy.extensions_mut().clone_from(request.extensions());
-        Some(copy)
     }
 }
 
