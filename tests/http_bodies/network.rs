@@ -1,1 +1,654 @@
+//! Bodies over loopback sockets: real servers, real clients, real time.
 
+use std::{
+    collections::hash_map::DefaultHasher,
+    convert::Infallible,
+    hash::Hasher,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use buttress::{
+    Backoff, BoxError, CircuitBreaker, Error, PolicyErrorKind, Retry, RetryBudget, ServiceErrors,
+    Stack, StackError, Timeout, Verdict, Window,
+    breaker::State,
+    classify_response,
+    http::{
+        BodyTimeout, ReplayLayer,
+        body::{ReplayBody, ReplayError, Replayed},
+    },
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, Notify},
+    time::{Instant, sleep},
+};
+use tower::{Layer, Service, ServiceExt, service_fn as client_fn, util::BoxCloneService};
+
+use crate::script::ms;
+
+// ---- Servers ------------------------------------------------------------------------------------
+
+/// A server that treats its connections as told, with the number of each.
+async fn raw<F, Fut>(serve: F) -> SocketAddr
+where
+    F: Fn(usize, TcpStream) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(number, stream));
+        }
+    });
+    address
+}
+
+/// Answers each connection's first request with these bytes, and then does this.
+async fn answering(head_and_body: &'static str, then: Then) -> SocketAddr {
+    raw(move |_, mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(head_and_body.as_bytes()).await.unwrap();
+        match then {
+            Then::Hang => sleep(Duration::from_secs(60)).await,
+            Then::Reset => {
+                sleep(ms(30)).await;
+                reset(stream);
+            }
+            Then::Close => {}
+        }
+    })
+    .await
+}
+
+#[derive(Clone, Copy)]
+enum Then {
+    Hang,
+    Reset,
+    Close,
+}
+
+fn reset(stream: TcpStream) {
+    stream.set_zero_linger().unwrap();
+}
+
+/// The head of a request, and what of its body came with it.
+async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut read = Vec::new();
+    loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            let body = read.split_off(end + 4);
+            return (String::from_utf8(read).unwrap(), body);
+        }
+        let mut piece = [0; 1024];
+        let count = stream.read(&mut piece).await.unwrap();
+        assert!(count > 0, "closed within the head");
+        read.extend_from_slice(&piece[..count]);
+    }
+}
+
+/// What a server saw of one request.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    bytes: usize,
+    hash: u64,
+    trailers: Option<HeaderMap>,
+    complete: bool,
+}
+
+/// A hyper server that reads each request to its end and answers with the status of its turn.
+async fn reading(statuses: &'static [u16]) -> (SocketAddr, Arc<Mutex<Vec<Seen>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let address = raw(move |_, stream| {
+        let log = Arc::clone(&log);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let log = Arc::clone(&log);
+            async move {
+                let request = see(request.into_body()).await;
+                let mut log = log.lock().await;
+                let status = statuses[log.len().min(statuses.len() - 1)];
+                log.push(request);
+                let mut response = Response::new(Full::new(Bytes::from("read")));
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        async move {
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    (address, seen)
+}
+
+async fn see(mut body: Incoming) -> Seen {
+    let mut hasher = DefaultHasher::new();
+    let mut seen = Seen { bytes: 0, hash: 0, trailers: None, complete: true };
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => {
+                hasher.write(&data);
+                seen.bytes += data.len();
+            }
+            Ok(Err(frame)) => seen.trailers = frame.into_trailers().ok(),
+            Err(_) => {
+                seen.complete = false;
+                break;
+            }
+        }
+    }
+    seen.hash = hasher.finish();
+    seen
+}
+
+// ---- Clients and their bodies -------------------------------------------------------------------
+
+fn hyper_client<B>() -> Client<HttpConnector, B>
+where
+    B: Body<Data: Send> + Send,
+{
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+fn get(address: SocketAddr) -> Request<Empty<Bytes>> {
+    Request::get(format!("http://{address}/")).body(Empty::new()).unwrap()
+}
+
+fn put<B>(address: SocketAddr, body: B) -> Request<B> {
+    Request::put(format!("http://{address}/")).body(body).unwrap()
+}
+
+/// Pieces of a body, each of which counts its bytes for as long as it lives.
+#[derive(Clone, Default)]
+struct Alive {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+struct Piece(Vec<u8>, Alive);
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.1.now.fetch_sub(self.0.len(), Ordering::SeqCst);
+    }
+}
+
+impl Alive {
+    fn piece(&self, content: Vec<u8>) -> Bytes {
+        let now = self.now.fetch_add(content.len(), Ordering::SeqCst) + content.len();
+        self.most.fetch_max(now, Ordering::SeqCst);
+        Bytes::from_owner(Piece(content, self.clone()))
+    }
+}
+
+fn content(number: usize, size: usize) -> Vec<u8> {
+    (0..size).map(|place| (number * 31 + place) as u8).collect()
+}
+
+type Stream = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
+
+/// So many pieces of so many bytes, as they are asked for.
+fn stream(pieces: usize, size: usize, alive: &Alive) -> Stream {
+    let alive = alive.clone();
+    let pieces = futures::stream::iter(0..pieces)
+        .map(move |number| Ok(Frame::data(alive.piece(content(number, size)))));
+    Box::pin(StreamBody::new(pieces))
+}
+
+fn hash(pieces: usize, size: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for number in 0..pieces {
+        hasher.write(&content(number, size));
+    }
+    hasher.finish()
+}
+
+fn retry(name: &'static str) -> Retry {
+    let budget = RetryBudget::builder(name).build().unwrap();
+    let retry = Retry::builder(name).max_attempts(3).budget(budget);
+    retry.backoff(Backoff::constant(ms(5))).build().unwrap()
+}
+
+fn by_status<B>(response: &Response<B>) -> Verdict {
+    if response.status().is_server_error() { Verdict::Transient } else { Verdict::Success }
+}
+
+type Uploads<B> = BoxCloneService<Request<B>, Response<Incoming>, Error<hyper_util::client::legacy::Error>>;
+
+/// A client that may repeat streaming bodies.
+fn uploads(retry: Retry) -> Uploads<Stream> {
+    BoxCloneService::new(
+        Stack::classified(classify_response(by_status::<Incoming>))
+            .clone_with(Replayed)
+            .layer(ReplayLayer::new())
+            .retry(retry)
+            .layer(ServiceErrors)
+            .service(hyper_client::<ReplayBody<Stream>>()),
+    )
+}
+
+// ---- Requests sent again ------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_long_body_goes_through_untouched_and_is_not_retried() {
+    const PIECES: usize = 640;
+    const SIZE: usize = 16 * 1024;
+    let (address, seen) = reading(&[503]).await;
+    let (retry, alive) = (retry("long"), Alive::default());
+    let mut client = uploads(retry);
+    let request = put(address, stream(PIECES, SIZE, &alive));
+    let response = client.ready().await.unwrap().call(request).await.unwrap();
+
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "the only answer there is");
+    let seen = seen.lock().await;
+    assert_eq!(seen.len(), 1, "sent once");
+    assert_eq!((seen[0].bytes, seen[0].complete), (PIECES * SIZE, true), "all of the 10 MiB");
+    assert_eq!(seen[0].hash, hash(PIECES, SIZE));
+    let counts = retry.counts();
+    assert_eq!((counts.retried, counts.uncloneable), (0, 1));
+    let most = alive.most.load(Ordering::SeqCst);
+    assert!(most < 2 * 1024 * 1024, "{most} bytes of it were in memory at the same time");
+}
+
+#[tokio::test]
+async fn a_short_streaming_body_is_the_same_in_every_attempt() {
+    let (address, seen) = reading(&[503, 503, 200]).await;
+    let (retry, alive) = (retry("short"), Alive::default());
+    let mut client = uploads(retry);
+    let request = put(address, stream(10, 1024, &alive));
+    let response = client.ready().await.unwrap().call(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = seen.lock().await;
+    assert_eq!(seen.len(), 3);
+    for seen in &*seen {
+        let whole = Seen { bytes: 10 * 1024, hash: hash(10, 1024), trailers: None, complete: true };
+        assert_eq!(*seen, whole);
+    }
+    assert_eq!(retry.counts().retried, 2);
+    assert_eq!(alive.now.load(Ordering::SeqCst), 0, "what was sent is gone");
+}
+
+#[tokio::test]
+async fn a_body_whose_connection_was_reset_halfway_is_sent_from_its_beginning() {
+    const PIECES: usize = 10;
+    let halfway = Arc::new(Notify::new());
+    let (seen, at_half) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&halfway));
+    let log = Arc::clone(&seen);
+    let address = raw(move |number, mut stream| {
+        let (log, at_half) = (Arc::clone(&log), Arc::clone(&at_half));
+        async move {
+            if number == 0 {
+                let (_, mut body) = read_head(&mut stream).await;
+                while body.len() < 5 * 1024 {
+                    let mut piece = [0; 1024];
+                    let count = stream.read(&mut piece).await.unwrap();
+                    body.extend_from_slice(&piece[..count]);
+                }
+                reset(stream);
+                at_half.notify_one();
+                return;
+            }
+            let service = service_fn(move |request: Request<Incoming>| {
+                let log = Arc::clone(&log);
+                async move {
+                    log.lock().await.push(see(request.into_body()).await);
+                    Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+                }
+            });
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    // The second half comes only after the reset.
+    let pieces = futures::stream::iter(0..PIECES).then(move |number| {
+        let halfway = Arc::clone(&halfway);
+        async move {
+            if number == PIECES / 2 + 1 {
+                halfway.notified().await;
+                sleep(ms(20)).await;
+            }
+            Ok(Frame::data(Bytes::from(content(number, 1024))))
+        }
+    });
+    let retry = retry("reset");
+    let body: Stream = Box::pin(StreamBody::new(pieces));
+    let response = uploads(retry).ready().await.unwrap().call(put(address, body)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(retry.counts().retried, 1);
+    let seen = seen.lock().await;
+    assert_eq!((seen[0].bytes, seen[0].hash), (PIECES * 1024, hash(PIECES, 1024)));
+}
+
+#[tokio::test]
+async fn trailers_are_sent_again_too() {
+    let (address, seen) = reading(&[503, 200]).await;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "42".parse().unwrap());
+    let frames = [Ok(Frame::data(Bytes::from("body"))), Ok(Frame::trailers(trailers.clone()))];
+    let body: Stream = Box::pin(StreamBody::new(futures::stream::iter(frames)));
+    let mut request = put(address, body);
+    request.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+    let response = uploads(retry("trailers")).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = seen.lock().await;
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|seen| seen.trailers.as_ref() == Some(&trailers)), "{seen:?}");
+}
+
+/// An attempt is given up by a timeout while hyper's connection task still sends its body: the next
+/// attempt gets all of the body, and the server of the first sees a request that was cut off.
+#[tokio::test]
+async fn an_attempt_that_was_given_up_leaves_the_body_to_the_next() {
+    const PIECES: usize = 12;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let address = raw(move |number, stream| {
+        let log = Arc::clone(&log);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let log = Arc::clone(&log);
+            async move {
+                let seen = see(request.into_body()).await;
+                log.lock().await.push((number, seen));
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        async move {
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    // 120 ms for all of it, and the first attempt has 50.
+    let pieces = futures::stream::iter(0..PIECES).then(|number| async move {
+        sleep(ms(10)).await;
+        Ok(Frame::data(Bytes::from(content(number, 1024))))
+    });
+    let body: Stream = Box::pin(StreamBody::new(pieces));
+    let retry = retry("given up");
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let limited = client_fn(move |request: Request<ReplayBody<Stream>>| {
+        let first = attempts.fetch_add(1, Ordering::SeqCst) == 0;
+        let limit = Timeout::after(if first { ms(50) } else { ms(5000) });
+        let client = hyper_client::<ReplayBody<Stream>>();
+        limit.call(move || async move { client.request(request).await.map_err(Error::Service) })
+    });
+    let mut client = Stack::new()
+        .clone_with(Replayed)
+        .layer(ReplayLayer::new())
+        .retry(retry)
+        .service(limited);
+    let response = client.ready().await.unwrap().call(put(address, body)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(retry.counts().retried, 1);
+    sleep(ms(50)).await;
+    let seen = seen.lock().await;
+    let second = seen.iter().find(|(number, _)| *number == 1).unwrap();
+    assert_eq!((second.1.bytes, second.1.hash), (PIECES * 1024, hash(PIECES, 1024)));
+    let first = seen.iter().find(|(number, _)| *number == 0).unwrap();
+    assert!(!first.1.complete, "cut off, not complete and shorter: {first:?}");
+}
+
+/// The server answers at once and does not read; hyper goes on sending. By the time of the next
+/// attempt the body is past what is kept, so the answer there is, is the answer.
+#[tokio::test]
+async fn a_body_that_gets_too_far_during_the_backoff_is_not_sent_again() {
+    let address = raw(|_, mut stream| async move {
+        read_head(&mut stream).await;
+        let answer = "HTTP/1.1 503 Not Now\r\ncontent-length: 100\r\n\r\nhalf";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut sink = vec![0; 65536];
+        while stream.read(&mut sink).await.is_ok_and(|count| count > 0) {}
+    })
+    .await;
+    let pieces = futures::stream::iter(0..1000).then(|number| async move {
+        sleep(ms(2)).await;
+        Ok(Frame::data(Bytes::from(content(number, 4096))))
+    });
+    let body: Stream = Box::pin(StreamBody::new(pieces));
+    let retry = Retry::builder("too far").max_attempts(2).backoff(Backoff::constant(ms(200)));
+    let retry = retry.build().unwrap();
+    let response = uploads(retry).oneshot(put(address, body)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(retry.counts().retried, 0);
+    assert_eq!(retry.counts().uncloneable, 1);
+}
+
+#[tokio::test]
+async fn a_client_s_error_says_why_a_body_could_not_be_sent_again() {
+    let (address, _) = reading(&[200]).await;
+    let mut first = ReplayBody::new(stream(2, 1024, &Alive::default()), 16);
+    let second = first.try_clone().unwrap();
+    let _ = first.frame().await;
+    let error = hyper_client().request(put(address, second)).await.unwrap_err();
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    let found = loop {
+        let error = source.expect("somewhere along the sources");
+        if let Some(found) = error.downcast_ref::<ReplayError>() {
+            break *found;
+        }
+        source = error.source();
+    };
+    assert_eq!(found, ReplayError::TooLong { limit: 16 });
+}
+
+// ---- Responses watched to their end -------------------------------------------------------------
+
+const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!";
+
+/// Trips at the second failure of two.
+fn breaker() -> CircuitBreaker {
+    let breaker = CircuitBreaker::builder("downloads").window(Window::calls(10));
+    breaker.min_calls(2).failure_ratio(1.0).probes(1).build().unwrap()
+}
+
+fn stall(time: Duration) -> BodyTimeout {
+    BodyTimeout::builder("downloads").stall(time).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_stalled_body_times_out_and_trips_the_breaker() {
+    let address = answering(HALF, Then::Hang).await;
+    let breaker = breaker();
+    let mut client = Stack::new()
+        .layer(breaker.layer().through_body())
+        .layer(stall(ms(100)).layer())
+        .layer(ServiceErrors)
+        .service(hyper_client());
+    for _ in 0..2 {
+        assert_eq!(breaker.state(), State::Closed);
+        let response = client.ready().await.unwrap().call(get(address)).await.unwrap();
+        let start = Instant::now();
+        let error = response.into_body().collect().await.unwrap_err();
+        assert_eq!(error.policy_error().unwrap().kind(), PolicyErrorKind::TimedOut, "{error}");
+        assert!((ms(100)..ms(1000)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    }
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_not_blamed() {
+    const PIECES: usize = 5;
+    let piece = Arc::new(content(1, 200_000));
+    let whole = Arc::clone(&piece);
+    let address = raw(move |_, mut stream| {
+        let piece = Arc::clone(&whole);
+        async move {
+            read_head(&mut stream).await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", PIECES * piece.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..PIECES {
+                stream.write_all(&piece).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let breaker = breaker();
+    let mut client = Stack::new()
+        .layer(breaker.layer().through_body())
+        .layer(stall(ms(50)).layer())
+        .layer(ServiceErrors)
+        .service(hyper_client());
+    let response = client.ready().await.unwrap().call(get(address)).await.unwrap();
+    let mut body = Box::pin(response.into_body());
+    let (mut read, mut naps) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        read += frame.unwrap().into_data().unwrap().len();
+        if read > naps * piece.len() && naps < PIECES {
+            naps += 1;
+            sleep(ms(150)).await;
+        }
+    }
+    assert_eq!((read, naps), (PIECES * piece.len(), PIECES));
+    let snapshot = breaker.snapshot();
+    assert_eq!((snapshot.calls, snapshot.failures), (1, 0));
+}
+
+#[tokio::test]
+async fn a_reset_in_mid_body_is_a_failure_with_the_guard_and_a_success_without() {
+    let address = answering(HALF, Then::Reset).await;
+    let (guarded, unguarded) = (breaker(), breaker());
+    let mut with = Stack::new()
+        .layer(guarded.layer().through_body())
+        .layer(ServiceErrors)
+        .service(hyper_client());
+    let response = with.ready().await.unwrap().call(get(address)).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
+    let mut without =
+        Stack::new().breaker(unguarded).layer(ServiceErrors).service(hyper_client());
+    let response = without.ready().await.unwrap().call(get(address)).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
+
+    let (with, without) = (guarded.snapshot(), unguarded.snapshot());
+    assert_eq!((with.calls, with.failures), (1, 1));
+    assert_eq!((without.calls, without.failures), (1, 0));
+}
+
+#[tokio::test]
+async fn law_03_a_reader_that_goes_away_gives_its_probe_back() {
+    let address = answering(HALF, Then::Hang).await;
+    let breaker = breaker();
+    breaker.force_open("for the test", Some(Duration::ZERO));
+    let mut client = Stack::new()
+        .layer(breaker.layer().through_body())
+        .layer(ServiceErrors)
+        .service(hyper_client());
+    for _ in 0..3 {
+        let response = client.ready().await.unwrap().call(get(address)).await.unwrap();
+        let mut body = response.into_body();
+        let _ = body.frame().await;
+        assert_eq!(breaker.snapshot().probes.unwrap().outstanding, 1);
+        drop(body);
+        let probes = breaker.snapshot().probes.unwrap();
+        assert_eq!((probes.outstanding, probes.succeeded, probes.failed), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_status_in_chunked_trailers_counts() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\
+        trailer: grpc-status\r\n\r\n4\r\nhalf\r\n0\r\ngrpc-status: 14\r\n\r\n";
+    let address = answering(CHUNKED, Then::Close).await;
+    let breaker = breaker();
+    let layer = breaker.layer().through_body().classify_trailers(|trailers: &HeaderMap| {
+        match trailers.get("grpc-status") {
+            Some(status) if status == "0" => Verdict::Success,
+            _ => Verdict::Transient,
+        }
+    });
+    let mut client = Stack::new().layer(layer).layer(ServiceErrors).service(hyper_client());
+    let mut request = get(address);
+    request.headers_mut().insert("te", "trailers".parse().unwrap());
+    let response = client.ready().await.unwrap().call(request).await.unwrap();
+    assert_eq!(breaker.snapshot().calls, 0);
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "14");
+    let snapshot = breaker.snapshot();
+    assert_eq!((snapshot.calls, snapshot.failures), (1, 1));
+}
+
+#[tokio::test]
+async fn responses_without_a_body_are_over_with_their_head() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
+    let no_content = "HTTP/1.1 204 No Content\r\n\r\n";
+    let (head, no_content) =
+        (answering(head, Then::Hang).await, answering(no_content, Then::Hang).await);
+    let breaker = breaker();
+    let mut client = Stack::new()
+        .layer(breaker.layer().through_body())
+        .layer(ServiceErrors)
+        .service(hyper_client());
+    let request = Request::head(format!("http://{head}/")).body(Empty::<Bytes>::new()).unwrap();
+    let _kept = client.ready().await.unwrap().call(request).await.unwrap();
+    assert_eq!(breaker.snapshot().calls, 1);
+    let _kept = client.ready().await.unwrap().call(get(no_content)).await.unwrap();
+    assert_eq!(breaker.snapshot().calls, 2);
+}
+
+/// reqwest hides its bodies in a response of its own, which turns into `http`'s and back.
+#[tokio::test]
+async fn around_reqwest() {
+    let address = answering(HALF, Then::Hang).await;
+    let breaker = breaker();
+    let client = tower::ServiceBuilder::new()
+        .map_response(|response: Response<_>| {
+            reqwest::Response::from(response.map(reqwest::Body::wrap))
+        })
+        .layer(breaker.layer().through_body())
+        .layer(stall(ms(100)).layer())
+        .layer(ServiceErrors)
+        .map_response(Response::<reqwest::Body>::from)
+        .service(reqwest::Client::builder().no_proxy().build().unwrap());
+    let request = reqwest::Request::new(http::Method::GET, format!("http://{address}/").parse().unwrap());
+    let response: reqwest::Response = client.oneshot(request).await.unwrap();
+    let error: BoxError = response.bytes().await.unwrap_err().into();
+    assert_eq!(error.policy_error().unwrap().kind(), PolicyErrorKind::TimedOut, "{error:?}");
+    assert_eq!(breaker.snapshot().failures, 1);
+}
+
+/// Takes its time to be asked: compiles only if a guarded body fits where servers want one.
+#[tokio::test]
+async fn guarded_bodies_go_where_bodies_go() {
+    let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole", Then::Close).await;
+    let mut client = Stack::new()
+        .layer(breaker().layer().through_body())
+        .layer(stall(ms(1000)).layer())
+        .layer(ServiceErrors)
+        .service(hyper_client());
+    let response = client.ready().await.unwrap().call(get(address)).await.unwrap();
+    let whole = axum::body::to_bytes(axum::body::Body::new(response.into_body()), 100).await;
+    assert_eq!(whole.unwrap(), "whole");
+}
+
+#[allow(dead_code)]
+fn layers_are_services_of_what_they_wrap(cx: &mut Context<'_>) -> Poll<()> {
+    let mut layered = ReplayLayer::new().limit(0).layer(hyper_client::<ReplayBody<Stream>>());
+    layered.poll_ready(cx).map(|_| ())
+}

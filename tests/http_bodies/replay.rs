@@ -108,7 +108,7 @@ fn over_the_limit_the_live_request_goes_on_and_copies_are_refused() {
 #[test]
 fn a_body_known_to_be_too_long_is_kept_from_the_beginning_or_not_at_all() {
     let long = script([data("0123456789"), data("0123456789")]).exact();
-    let mut live = ReplayBody::new(long, LIMIT);
+    let live = ReplayBody::new(long, LIMIT);
     assert_eq!(live.size_hint().exact(), Some(20));
     let mut second = live.try_clone().expect("nothing has been read of it");
     let third = live.try_clone().unwrap();

@@ -39,7 +39,7 @@ fn half_open(builder: CircuitBreakerBuilder) -> CircuitBreaker {
     breaker
 }
 
-fn by_status(response: &Response<impl Sized>) -> Verdict {
+fn by_status<B>(response: &Response<B>) -> Verdict {
     match response.status().as_u16() {
         500.. => Verdict::Transient,
         400.. => Verdict::Permanent,
