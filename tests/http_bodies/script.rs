@@ -1,4 +1,5 @@
 //! Bodies that do what a test says.
+#![allow(unreachable_pub)]
 
 use std::{
     collections::VecDeque,

@@ -58,8 +58,11 @@ pub struct ReplayBody<B> {
     shared: Option<Arc<Mutex<Shared<B>>>>,
     /// Which of the copies to begin this was; zero while it has not.
     turn: u64,
-    /// How much of what is kept this copy has sent.
-    sent: usize,
+    /// How many bytes this copy has sent.
+    sent: u64,
+    /// How long the body said it was. A copy says the same, even where it could know better: clients
+    /// choose by it how to frame a request, and one of a stated length has no room for trailers.
+    whole: SizeHint,
     /// It has come to its end, or to an error.
     ended: bool,
 }
@@ -86,6 +89,7 @@ impl<B: Body> ReplayBody<B> {
     ///
     /// A limit of zero keeps nothing: such a body can be sent again only if nothing was read from it.
     pub fn new(body: B, limit: usize) -> Self {
+        let whole = body.size_hint();
         let shared = (!body.is_end_stream()).then(|| {
             Arc::new(Mutex::new(Shared {
                 source: Source::Open(body),
@@ -95,7 +99,7 @@ impl<B: Body> ReplayBody<B> {
                 waiting: None,
             }))
         });
-        ReplayBody { shared, turn: 0, sent: 0, ended: false }
+        ReplayBody { shared, turn: 0, sent: 0, whole, ended: false }
     }
 
     /// A copy that sends the body from its beginning; `None` if it cannot be sent again, see
@@ -107,6 +111,7 @@ impl<B: Body> ReplayBody<B> {
             shared: self.shared.clone(),
             turn: 0,
             sent: 0,
+            whole: self.whole.clone(),
             ended: false,
         })
     }
@@ -164,7 +169,7 @@ where
     fn is_end_stream(&self) -> bool {
         let Some(shared) = self.shared.as_ref().filter(|_| !self.ended) else { return true };
         shared.lock().is_ok_and(|shared| {
-            let all_sent = shared.kept.as_ref().is_none_or(|kept| self.sent == kept.len());
+            let all_sent = shared.kept.as_ref().is_none_or(|kept| self.sent == kept.len() as u64);
             self.may_read(&shared)
                 && all_sent
                 && match &shared.source {
@@ -176,22 +181,15 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(shared) = self.shared.as_ref().filter(|_| !self.ended) else {
+        if self.shared.is_none() || self.ended {
             return SizeHint::with_exact(0);
-        };
-        match shared.lock() {
-            Ok(shared) if self.may_read(&shared) => {
-                let kept = shared.kept.as_ref().map_or(0, |kept| (kept.len() - self.sent) as u64);
-                let rest = match &shared.source {
-                    Source::Open(body) => body.size_hint(),
-                    Source::Ended(_) => SizeHint::with_exact(0),
-                    Source::Failed => SizeHint::new(),
-                };
-                plus(kept, &rest)
-            }
-            // It will fail; how much it would send before that is of no use to anybody.
-            _ => SizeHint::new(),
         }
+        let mut left = SizeHint::new();
+        left.set_lower(self.whole.lower().saturating_sub(self.sent));
+        if let Some(upper) = self.whole.upper() {
+            left.set_upper(upper.saturating_sub(self.sent));
+        }
+        left
     }
 }
 
@@ -218,12 +216,12 @@ where
         self.waiting.take()
     }
 
-    fn poll(&mut self, turn: u64, sent: &mut usize, alone: bool, cx: &mut Context<'_>) -> Polled {
+    fn poll(&mut self, turn: u64, sent: &mut u64, alone: bool, cx: &mut Context<'_>) -> Polled {
         if let Some(kept) = &self.kept
-            && *sent < kept.len()
+            && *sent < kept.len() as u64
         {
-            let rest = Bytes::copy_from_slice(&kept[*sent..]);
-            *sent = kept.len();
+            let rest = Bytes::copy_from_slice(&kept[*sent as usize..]);
+            *sent = kept.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         let reads = turn != 0 && turn == self.turns;
@@ -239,7 +237,7 @@ where
         }
     }
 
-    fn poll_source(&mut self, sent: &mut usize, alone: bool, cx: &mut Context<'_>) -> Polled {
+    fn poll_source(&mut self, sent: &mut u64, alone: bool, cx: &mut Context<'_>) -> Polled {
         let Source::Open(source) = &mut self.source else { return Poll::Ready(None) };
         let frame = match Pin::new(source).poll_frame(cx) {
             Poll::Pending => {
@@ -264,7 +262,7 @@ where
             Ok(mut data) => {
                 let data = data.copy_to_bytes(data.remaining());
                 self.keep(&data, alone);
-                *sent += data.len();
+                *sent += data.len() as u64;
                 Some(Ok(Frame::data(data)))
             }
             // A frame that is neither is none that this version of `http-body` knows.
@@ -300,16 +298,6 @@ where
 
 fn failed(error: ReplayError) -> Polled {
     Poll::Ready(Some(Err(error.into())))
-}
-
-fn plus(kept: u64, rest: &SizeHint) -> SizeHint {
-    let mut hint = SizeHint::new();
-    // The upper bound first: a lower one above it would panic.
-    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
-        hint.set_upper(upper);
-    }
-    hint.set_lower(rest.lower().saturating_add(kept));
-    hint
 }
 
 impl<B> fmt::Debug for ReplayBody<B> {
