@@ -18,10 +18,9 @@ use buttress::{
     Backoff, BoxError, CircuitBreaker, Error, PolicyErrorKind, Retry, RetryBudget, ServiceErrors,
     Stack, StackError, Timeout, Verdict, Window,
     breaker::State,
-    classify_response,
     http::{
-        BodyTimeout, ReplayLayer,
-        body::{ReplayBody, ReplayError, Replayed},
+        BodyTimeout, Idempotent, ReplayLayer, Responses,
+        body::{ReplayBody, ReplayError},
     },
 };
 use bytes::Bytes;
@@ -236,17 +235,13 @@ fn retry(name: &'static str) -> Retry {
     retry.backoff(Backoff::constant(ms(5))).build().unwrap()
 }
 
-fn by_status<B>(response: &Response<B>) -> Verdict {
-    if response.status().is_server_error() { Verdict::Transient } else { Verdict::Success }
-}
-
 type Uploads<B> = BoxCloneService<Request<B>, Response<Incoming>, Error<hyper_util::client::legacy::Error>>;
 
 /// A client that may repeat streaming bodies.
 fn uploads(retry: Retry) -> Uploads<Stream> {
     BoxCloneService::new(
-        Stack::classified(classify_response(by_status::<Incoming>))
-            .clone_with(Replayed)
+        Stack::classified(Responses::new())
+            .clone_with(Idempotent)
             .layer(ReplayLayer::new())
             .retry(retry)
             .layer(ServiceErrors)
@@ -401,7 +396,7 @@ async fn an_attempt_that_was_given_up_leaves_the_body_to_the_next() {
         limit.call(move || async move { client.request(request).await.map_err(Error::Service) })
     });
     let mut client = Stack::new()
-        .clone_with(Replayed)
+        .clone_with(Idempotent)
         .layer(ReplayLayer::new())
         .retry(retry)
         .service(limited);
@@ -578,10 +573,8 @@ async fn a_grpc_status_in_chunked_trailers_counts() {
     let address = answering(CHUNKED, Then::Close).await;
     let breaker = breaker();
     let layer = breaker.layer().through_body().classify_trailers(|trailers: &HeaderMap| {
-        match trailers.get("grpc-status") {
-            Some(status) if status == "0" => Verdict::Success,
-            _ => Verdict::Transient,
-        }
+        let ok = trailers.get("grpc-status").is_some_and(|status| status == "0");
+        if ok { Verdict::Success } else { Verdict::Transient }
     });
     let mut client = Stack::new().layer(layer).layer(ServiceErrors).service(hyper_client());
     let mut request = get(address);

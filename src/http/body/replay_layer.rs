@@ -14,7 +14,7 @@ use super::ReplayBody;
 /// backup service):
 ///
 /// ```
-/// use buttress::{Retry, ServiceErrors, Stack, http::{ReplayLayer, body::{ReplayBody, Replayed}}};
+/// use buttress::{Retry, ServiceErrors, Stack, http::{Idempotent, ReplayBody, ReplayLayer}};
 /// use http::{Request, Response};
 /// # use http_body_util::Full;
 /// # use bytes::Bytes;
@@ -26,7 +26,7 @@ use super::ReplayBody;
 /// # });
 /// let retry = Retry::builder("uploads").build()?;
 /// let client = Stack::new()
-///     .clone_with(Replayed)
+///     .clone_with(Idempotent)
 ///     .layer(ReplayLayer::new())
 ///     .retry(retry)
 ///     .layer(ServiceErrors)
