@@ -7,6 +7,7 @@ mod failure;
 mod hints;
 mod idempotent;
 mod message;
+mod refusals;
 mod responses;
 mod stack;
 
@@ -16,4 +17,5 @@ pub use failure::{ClientError, Failure};
 pub use hints::{MAX_HINT, retry_after};
 pub use idempotent::{Idempotent, IdempotentOr, Repeatable};
 pub use message::{RequestHead, ResponseHead};
+pub use refusals::{Refusals, RefusalsFuture, RefusalsService, refusal_response};
 pub use responses::Responses;
