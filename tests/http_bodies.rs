@@ -3,6 +3,8 @@
 
 #![cfg(feature = "http")]
 
+#[path = "http_bodies/costs.rs"]
+mod costs;
 #[path = "http_bodies/network.rs"]
 mod network;
 #[path = "http_bodies/replay.rs"]

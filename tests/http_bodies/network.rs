@@ -15,11 +15,11 @@ use std::{
 };
 
 use buttress::{
-    Backoff, BoxError, CircuitBreaker, Error, PolicyErrorKind, Retry, RetryBudget, ServiceErrors,
-    Stack, StackError, Timeout, Verdict, Window,
+    Backoff, BoxError, CircuitBreaker, Error, Fallback, PolicyErrorKind, Retry, RetryBudget,
+    ServiceErrors, Stack, StackError, Timeout, Verdict, Window,
     breaker::State,
     http::{
-        BodyTimeout, Idempotent, ReplayLayer, Responses,
+        BodyTimeout, Idempotent, ReplayLayer,
         body::{ReplayBody, ReplayError},
     },
 };
@@ -235,13 +235,13 @@ fn retry(name: &'static str) -> Retry {
     retry.backoff(Backoff::constant(ms(5))).build().unwrap()
 }
 
-type Uploads<B> = BoxCloneService<Request<B>, Response<Incoming>, Error<hyper_util::client::legacy::Error>>;
+type Uploads<B> =
+    BoxCloneService<Request<B>, Response<Incoming>, Error<hyper_util::client::legacy::Error>>;
 
 /// A client that may repeat streaming bodies.
 fn uploads(retry: Retry) -> Uploads<Stream> {
     BoxCloneService::new(
-        Stack::classified(Responses::new())
-            .clone_with(Idempotent)
+        Stack::http()
             .layer(ReplayLayer::new())
             .retry(retry)
             .layer(ServiceErrors)
@@ -395,11 +395,8 @@ async fn an_attempt_that_was_given_up_leaves_the_body_to_the_next() {
         let client = hyper_client::<ReplayBody<Stream>>();
         limit.call(move || async move { client.request(request).await.map_err(Error::Service) })
     });
-    let mut client = Stack::new()
-        .clone_with(Idempotent)
-        .layer(ReplayLayer::new())
-        .retry(retry)
-        .service(limited);
+    let mut client =
+        Stack::new().clone_with(Idempotent).layer(ReplayLayer::new()).retry(retry).service(limited);
     let response = client.ready().await.unwrap().call(put(address, body)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(retry.counts().retried, 1);
@@ -434,6 +431,58 @@ async fn a_body_that_gets_too_far_during_the_backoff_is_not_sent_again() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(retry.counts().retried, 0);
     assert_eq!(retry.counts().uncloneable, 1);
+}
+
+#[tokio::test]
+async fn a_backup_gets_no_body_that_the_primary_got_too_far_with() {
+    let (primary, _) = reading(&[503]).await;
+    let (backup, at_backup) = reading(&[200]).await;
+    for (pieces, status, uncloneable) in [(10, 200, 0), (100, 503, 1)] {
+        let fallback = Fallback::builder("uploads").build().unwrap();
+        // As a client would that knows of another server.
+        let elsewhere = tower::ServiceBuilder::new()
+            .layer(ServiceErrors)
+            .map_request(move |request: Request<ReplayBody<Stream>>| {
+                put(backup, request.into_body())
+            })
+            .service(hyper_client());
+        let client = Stack::http()
+            .layer(ReplayLayer::new())
+            .named_fallback_to(fallback, elsewhere)
+            .layer(ServiceErrors)
+            .service(hyper_client());
+        let request = put(primary, stream(pieces, 1024, &Alive::default()));
+        let response = client.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(fallback.counts().uncloneable, uncloneable);
+    }
+    let at_backup = at_backup.lock().await;
+    assert_eq!(at_backup.len(), 1);
+    assert_eq!((at_backup[0].bytes, at_backup[0].hash), (10 * 1024, hash(10, 1024)));
+}
+
+#[tokio::test]
+async fn a_body_of_any_length_is_sent_again_where_nothing_was_read_of_it() {
+    // Bound and not listening: refused.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (address, seen) = reading(&[200]).await;
+    let retry = retry("refused");
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let client = tower::ServiceBuilder::new()
+        .layer(ServiceErrors)
+        .map_request(move |request: Request<ReplayBody<Stream>>| {
+            let refused = attempts.fetch_add(1, Ordering::SeqCst) == 0;
+            let to = if refused { nobody } else { address };
+            Request::post(format!("http://{to}/")).body(request.into_body()).unwrap()
+        })
+        .service(hyper_client());
+    let client = Stack::http().layer(ReplayLayer::new()).retry(retry).service(client);
+    // A POST, too, for nobody has seen it.
+    let body = stream(100, 16 * 1024, &Alive::default());
+    let request = Request::post(format!("http://{address}/")).body(body).unwrap();
+    assert_eq!(client.oneshot(request).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(retry.counts().retried, 1);
+    assert_eq!(seen.lock().await[0].hash, hash(100, 16 * 1024));
 }
 
 #[tokio::test]
@@ -472,8 +521,8 @@ fn stall(time: Duration) -> BodyTimeout {
 async fn a_stalled_body_times_out_and_trips_the_breaker() {
     let address = answering(HALF, Then::Hang).await;
     let breaker = breaker();
-    let mut client = Stack::new()
-        .layer(breaker.layer().through_body())
+    let mut client = Stack::http()
+        .breaker_through_body(breaker)
         .layer(stall(ms(100)).layer())
         .layer(ServiceErrors)
         .service(hyper_client());
@@ -497,7 +546,8 @@ async fn a_slow_reader_is_not_blamed() {
         let piece = Arc::clone(&whole);
         async move {
             read_head(&mut stream).await;
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", PIECES * piece.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", PIECES * piece.len());
             stream.write_all(head.as_bytes()).await.unwrap();
             for _ in 0..PIECES {
                 stream.write_all(&piece).await.unwrap();
@@ -506,8 +556,8 @@ async fn a_slow_reader_is_not_blamed() {
     })
     .await;
     let breaker = breaker();
-    let mut client = Stack::new()
-        .layer(breaker.layer().through_body())
+    let mut client = Stack::http()
+        .breaker_through_body(breaker)
         .layer(stall(ms(50)).layer())
         .layer(ServiceErrors)
         .service(hyper_client());
@@ -530,14 +580,11 @@ async fn a_slow_reader_is_not_blamed() {
 async fn a_reset_in_mid_body_is_a_failure_with_the_guard_and_a_success_without() {
     let address = answering(HALF, Then::Reset).await;
     let (guarded, unguarded) = (breaker(), breaker());
-    let mut with = Stack::new()
-        .layer(guarded.layer().through_body())
-        .layer(ServiceErrors)
-        .service(hyper_client());
+    let mut with =
+        Stack::http().breaker_through_body(guarded).layer(ServiceErrors).service(hyper_client());
     let response = with.ready().await.unwrap().call(get(address)).await.unwrap();
     assert!(response.into_body().collect().await.is_err());
-    let mut without =
-        Stack::new().breaker(unguarded).layer(ServiceErrors).service(hyper_client());
+    let mut without = Stack::http().breaker(unguarded).layer(ServiceErrors).service(hyper_client());
     let response = without.ready().await.unwrap().call(get(address)).await.unwrap();
     assert!(response.into_body().collect().await.is_err());
 
@@ -551,10 +598,8 @@ async fn law_03_a_reader_that_goes_away_gives_its_probe_back() {
     let address = answering(HALF, Then::Hang).await;
     let breaker = breaker();
     breaker.force_open("for the test", Some(Duration::ZERO));
-    let mut client = Stack::new()
-        .layer(breaker.layer().through_body())
-        .layer(ServiceErrors)
-        .service(hyper_client());
+    let mut client =
+        Stack::http().breaker_through_body(breaker).layer(ServiceErrors).service(hyper_client());
     for _ in 0..3 {
         let response = client.ready().await.unwrap().call(get(address)).await.unwrap();
         let mut body = response.into_body();
@@ -572,7 +617,7 @@ async fn a_grpc_status_in_chunked_trailers_counts() {
         trailer: grpc-status\r\n\r\n4\r\nhalf\r\n0\r\ngrpc-status: 14\r\n\r\n";
     let address = answering(CHUNKED, Then::Close).await;
     let breaker = breaker();
-    let layer = breaker.layer().through_body().classify_trailers(|trailers: &HeaderMap| {
+    let layer = breaker.layer().through_body_with(|trailers: &HeaderMap| {
         let ok = trailers.get("grpc-status").is_some_and(|status| status == "0");
         if ok { Verdict::Success } else { Verdict::Transient }
     });
@@ -587,6 +632,58 @@ async fn a_grpc_status_in_chunked_trailers_counts() {
     assert_eq!((snapshot.calls, snapshot.failures), (1, 1));
 }
 
+/// Over HTTP/2 as gRPC has it: the classifier that knows its statuses reads the trailers by itself.
+#[cfg(feature = "tonic")]
+#[tokio::test]
+async fn grpc_over_http2_is_judged_by_its_status() {
+    let address = raw(|_, stream| async move {
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let mut trailers = HeaderMap::new();
+            let mut response = Response::builder();
+            let mut frames = vec![Ok(Frame::data(Bytes::from("message")))];
+            match request.uri().path().split_at(1).1 {
+                "reset" => frames.push(Err(BoxError::from("reset"))),
+                "silent" => {}
+                "at-once" => {
+                    response = response.header("grpc-status", "14");
+                    frames.clear();
+                }
+                status => {
+                    trailers.insert("grpc-status", status.parse().unwrap());
+                    frames.push(Ok(Frame::trailers(trailers)));
+                }
+            }
+            let frames = futures::stream::iter(frames).then(|frame| async move {
+                if frame.is_err() {
+                    sleep(ms(30)).await; // Or it would overtake the head.
+                }
+                frame
+            });
+            Ok::<_, Infallible>(response.body(StreamBody::new(frames)).unwrap())
+        });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await;
+    let client: Client<HttpConnector, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for (path, failures) in
+        [("0", 0), ("5", 0), ("14", 1), ("at-once", 1), ("silent", 1), ("reset", 1)]
+    {
+        let breaker = breaker();
+        let client = Stack::classified(buttress::grpc::Statuses::new())
+            .breaker_through_body(breaker)
+            .layer(ServiceErrors)
+            .service(client.clone());
+        let request = Request::get(format!("http://{address}/{path}")).body(Empty::new()).unwrap();
+        let response = client.oneshot(request).await.unwrap();
+        let read = response.into_body().collect().await;
+        assert_eq!(read.is_err(), path == "reset");
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.calls, snapshot.failures), (1, failures), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn responses_without_a_body_are_over_with_their_head() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
@@ -594,10 +691,8 @@ async fn responses_without_a_body_are_over_with_their_head() {
     let (head, no_content) =
         (answering(head, Then::Hang).await, answering(no_content, Then::Hang).await);
     let breaker = breaker();
-    let mut client = Stack::new()
-        .layer(breaker.layer().through_body())
-        .layer(ServiceErrors)
-        .service(hyper_client());
+    let mut client =
+        Stack::http().breaker_through_body(breaker).layer(ServiceErrors).service(hyper_client());
     let request = Request::head(format!("http://{head}/")).body(Empty::<Bytes>::new()).unwrap();
     let _kept = client.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!(breaker.snapshot().calls, 1);
@@ -619,7 +714,8 @@ async fn around_reqwest() {
         .layer(ServiceErrors)
         .map_response(Response::<reqwest::Body>::from)
         .service(reqwest::Client::builder().no_proxy().build().unwrap());
-    let request = reqwest::Request::new(http::Method::GET, format!("http://{address}/").parse().unwrap());
+    let request =
+        reqwest::Request::new(http::Method::GET, format!("http://{address}/").parse().unwrap());
     let response: reqwest::Response = client.oneshot(request).await.unwrap();
     let error: BoxError = response.bytes().await.unwrap_err().into();
     assert_eq!(error.policy_error().unwrap().kind(), PolicyErrorKind::TimedOut, "{error:?}");
@@ -630,8 +726,8 @@ async fn around_reqwest() {
 #[tokio::test]
 async fn guarded_bodies_go_where_bodies_go() {
     let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole", Then::Close).await;
-    let mut client = Stack::new()
-        .layer(breaker().layer().through_body())
+    let mut client = Stack::http()
+        .breaker_through_body(breaker())
         .layer(stall(ms(1000)).layer())
         .layer(ServiceErrors)
         .service(hyper_client());

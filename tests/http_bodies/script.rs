@@ -73,7 +73,10 @@ impl Script {
     }
 
     fn rest(&self) -> u64 {
-        self.steps.iter().map(|step| if let Step::Data(data) = step { data.len() } else { 0 } as u64).sum()
+        self.steps
+            .iter()
+            .map(|step| if let Step::Data(data) = step { data.len() } else { 0 } as u64)
+            .sum()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{pin::Pin, time::Duration};
 
 use buttress::{
-    CircuitBreaker, Error, FailureKind, PolicyErrorKind, StackError, Verdict, Window,
+    CircuitBreaker, Error, Errors, FailureKind, PolicyErrorKind, StackError, Verdict, Window,
     breaker::{Abandoned, CircuitBreakerBuilder, State},
     classify_response,
     http::body::{BodyTimeout, ClassifyTrailers, Complete, GuardedBody, ThroughBodyService},
@@ -73,13 +73,14 @@ where
         let response = response.take().unwrap();
         async move { response }
     });
-    let layer = breaker.layer().classify(classify_response(by_status::<B>)).through_body();
-    let mut client = layer.classify_trailers(trailers).layer(client);
+    let layer =
+        breaker.layer().classify(classify_response(by_status::<B>)).through_body_with(trailers);
+    let mut client = layer.layer(client);
     let response = client.ready().await.unwrap().call(()).await?;
     Ok(response.map(Box::pin))
 }
 
-async fn call(breaker: CircuitBreaker, body: Script) -> Pin<Box<GuardedBody<Script>>> {
+async fn call(breaker: CircuitBreaker, body: Script) -> Pin<Box<GuardedBody<Script, Complete>>> {
     call_with(breaker, Complete, Ok(Response::new(body))).await.unwrap().into_body()
 }
 
@@ -335,7 +336,7 @@ async fn law_01_an_open_circuit_is_ready_at_once_and_refuses_in_call() {
     type Client = tower_test::mock::Mock<(), Response<Script>>;
     let (mut service, mut handle) = tower_test::mock::spawn_layer::<(), Response<Script>, _>(layer);
     handle.allow(0);
-    let _: &ThroughBodyService<Client> = service.get_ref();
+    let _: &ThroughBodyService<Client, Errors, Errors> = service.get_ref();
     tokio_test::assert_ready_ok!(service.poll_ready());
     let refused = service.call(()).await.map(drop).unwrap_err();
     assert_eq!(refused.policy_error().unwrap().kind(), PolicyErrorKind::CircuitOpen);

@@ -279,7 +279,9 @@ where
         let Some(kept) = &mut self.kept else { return };
         // What is still to come, as far as that is known, has to find room as well.
         let coming = match &self.source {
-            Source::Open(source) => usize::try_from(source.size_hint().lower()).unwrap_or(usize::MAX),
+            Source::Open(source) => {
+                usize::try_from(source.size_hint().lower()).unwrap_or(usize::MAX)
+            }
             _ => 0,
         };
         let whole = kept.len().saturating_add(data.len()).saturating_add(coming);

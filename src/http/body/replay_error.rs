@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum ReplayError {
     /// More of the body was read than is kept, by an attempt before.
-    #[error("the body cannot be sent again: more was read of it than the {limit} bytes that may be kept")]
+    #[error(
+        "the body cannot be sent again: more was read of it than the {limit} bytes that may be kept"
+    )]
     TooLong {
         /// How many bytes may be kept.
         limit: usize,

@@ -9,13 +9,13 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{ClassifyTrailers, Complete};
+use super::ClassifyTrailers;
 use crate::{
     breaker::Permit,
     clock::Tick,
     error::{BoxError, Error, PolicyError, StackError},
     http::body::end::{End, end_of},
-    verdict::{FailureKind, Verdict},
+    verdict::{Errors, FailureKind, Verdict},
 };
 
 pin_project! {
@@ -29,7 +29,7 @@ pin_project! {
     /// Dropped before its end it is a call given up: neutral, its probe goes to somebody else, unless
     /// the breaker was told to count calls that are
     /// [`abandoned`](crate::breaker::CircuitBreakerBuilder::abandoned).
-    pub struct GuardedBody<B, T = Complete> {
+    pub struct GuardedBody<B, T = Errors> {
         #[pin]
         inner: B,
         // `None` once the verdict is given.

@@ -83,8 +83,7 @@ where
                 Poll::Ready(match outcome {
                     Ok(response) if good => {
                         let (head, body) = response.into_parts();
-                        let body =
-                            GuardedBody::new(body, permit, verdict, trailers, &head.headers);
+                        let body = GuardedBody::new(body, permit, verdict, trailers, &head.headers);
                         Ok(Response::from_parts(head, body))
                     }
                     // Bad news does not wait, and an error has no body to wait for.

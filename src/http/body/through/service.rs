@@ -4,7 +4,7 @@ use http::Response;
 use http_body::Body;
 use tower_service::Service;
 
-use super::{ClassifyTrailers, Complete, GuardedBody, ThroughBodyFuture};
+use super::{ClassifyTrailers, GuardedBody, ThroughBodyFuture};
 use crate::{
     breaker::{CircuitBreaker, CircuitBreakerService},
     error::StackError,
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Its readiness is that of [`CircuitBreakerService`].
 #[derive(Clone, Debug)]
-pub struct ThroughBodyService<S, C = Errors, T = Complete> {
+pub struct ThroughBodyService<S, C = Errors, T = Errors> {
     breaker: CircuitBreakerService<S, C>,
     trailers: T,
 }

@@ -79,7 +79,8 @@ where
                 let end = end_of(&*inner, &frame);
                 // A body that always has another piece never waits for a timer. Its end, though, is
                 // one, however late.
-                let overdue = if end.is_none() && !*this.ended { this.watch.overdue() } else { None };
+                let overdue =
+                    if end.is_none() && !*this.ended { this.watch.overdue() } else { None };
                 match overdue {
                     Some(error) => error,
                     None => {
