@@ -642,7 +642,7 @@ async fn grpc_over_http2_is_judged_by_its_status() {
             let mut response = Response::builder();
             let mut frames = vec![Ok(Frame::data(Bytes::from("message")))];
             match request.uri().path().split_at(1).1 {
-                "reset" => frames.push(Err(BoxError::from("reset"))),
+                "reset" => frames.push(Err(std::io::Error::other("reset"))),
                 "silent" => {}
                 "at-once" => {
                     response = response.header("grpc-status", "14");
@@ -653,12 +653,13 @@ async fn grpc_over_http2_is_judged_by_its_status() {
                     frames.push(Ok(Frame::trailers(trailers)));
                 }
             }
-            let frames = futures::stream::iter(frames).then(|frame| async move {
-                if frame.is_err() {
-                    sleep(ms(30)).await; // Or it would overtake the head.
-                }
-                frame
-            });
+            let frames =
+                futures::stream::iter(frames).then(|frame: Result<_, std::io::Error>| async move {
+                    if frame.is_err() {
+                        sleep(ms(30)).await; // Or it would overtake the head.
+                    }
+                    frame
+                });
             Ok::<_, Infallible>(response.body(StreamBody::new(frames)).unwrap())
         });
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
