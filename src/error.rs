@@ -315,7 +315,7 @@ impl fmt::Display for PolicyError {
             Reason::TimedOut(after) if name.is_empty() => write!(f, "timed out after {after:?}")?,
             Reason::TimedOut(after) => write!(f, "timeout {name:?} elapsed after {after:?}")?,
             Reason::Stalled(after) => {
-                write!(f, "timeout {name:?}: the body stalled for {after:?}")?
+                write!(f, "timeout {name:?}: the body stalled for {after:?}")?;
             }
             Reason::CallerTimedOut(after) => {
                 write!(f, "the caller's own limit of {after:?} elapsed")?;

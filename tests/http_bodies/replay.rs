@@ -15,10 +15,7 @@ use http_body::{Body, Frame};
 use proptest::prelude::*;
 
 use crate::script::{Failed, Script, Step, data, poll, script, trailers};
-
-#[path = "../support/mod.rs"]
-mod support;
-use support::{Wakes, panics};
+use crate::support::{Wakes, panics};
 
 const LIMIT: usize = 16;
 
@@ -172,16 +169,16 @@ fn the_copy_that_began_last_reads_the_rest_and_the_one_before_is_told() {
     let mut first = ReplayBody::new(script([data("one"), Step::Hang]), LIMIT);
     let mut second = first.try_clone().unwrap();
     let _ = poll(&mut first);
-    let (waker, wakes) = Wakes::new();
+    let (waker, woken) = Wakes::new();
     let waiting = Pin::new(&mut first).poll_frame(&mut Context::from_waker(&waker));
     assert!(waiting.is_pending());
 
     assert!(matches!(poll(&mut second), Poll::Ready(Some(Ok(_)))));
-    assert_eq!(wakes.count(), 1, "whoever waited has to hear of it");
+    assert_eq!(woken.count(), 1, "whoever waited has to hear of it");
     assert!(!first.is_end_stream(), "never a clean end");
     assert_eq!(error_of(poll(&mut first)), ReplayError::Superseded);
     assert!(poll(&mut second).is_pending());
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(woken.count(), 1);
 }
 
 #[test]

@@ -8,17 +8,15 @@ use buttress::{
     classify_response,
     http::body::{BodyTimeout, ClassifyTrailers, Complete, GuardedBody, ThroughBodyService},
 };
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{advance, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_test::mock::Mock;
 
 use crate::script::{Failed, Script, Step, data, ms, poll, script, trailers};
-
-#[path = "../support/mod.rs"]
-mod support;
-use support::panics;
+use crate::support::panics;
 
 type Failure = Error<&'static str>;
 
@@ -49,7 +47,7 @@ fn by_status<B>(response: &Response<B>) -> Verdict {
 
 /// As gRPC has it, in short.
 fn grpc(trailers: &HeaderMap) -> Verdict {
-    match trailers.get("grpc-status").map(|status| status.as_bytes()) {
+    match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
         Some(b"0") => Verdict::Success,
         Some(b"5") => Verdict::Permanent,
         Some(b"8") => Verdict::Throttled { retry_after: None },
@@ -333,10 +331,9 @@ async fn law_01_an_open_circuit_is_ready_at_once_and_refuses_in_call() {
     let breaker = breaker();
     breaker.force_open("for the test", None);
     let layer = breaker.layer().through_body();
-    type Client = tower_test::mock::Mock<(), Response<Script>>;
     let (mut service, mut handle) = tower_test::mock::spawn_layer::<(), Response<Script>, _>(layer);
     handle.allow(0);
-    let _: &ThroughBodyService<Client, Errors, Errors> = service.get_ref();
+    let _: &ThroughBodyService<Mock<(), Response<Script>>, Errors, Errors> = service.get_ref();
     tokio_test::assert_ready_ok!(service.poll_ready());
     let refused = service.call(()).await.map(drop).unwrap_err();
     assert_eq!(refused.policy_error().unwrap().kind(), PolicyErrorKind::CircuitOpen);

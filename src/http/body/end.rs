@@ -15,7 +15,7 @@ pub(super) enum End<'a, E> {
 /// can come.
 pub(super) fn end_of<'a, B: Body>(
     body: &B,
-    frame: &'a Option<Result<Frame<B::Data>, B::Error>>,
+    frame: Option<&'a Result<Frame<B::Data>, B::Error>>,
 ) -> Option<End<'a, B::Error>> {
     match frame {
         None => Some(End::Complete(None)),

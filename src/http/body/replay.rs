@@ -111,7 +111,7 @@ impl<B: Body> ReplayBody<B> {
             shared: self.shared.clone(),
             turn: 0,
             sent: 0,
-            whole: self.whole.clone(),
+            whole: self.whole,
             ended: false,
         })
     }

@@ -153,7 +153,7 @@ where
         let Poll::Ready(frame) = permit.run(|| this.inner.as_mut().poll_frame(cx)) else {
             return Poll::Pending;
         };
-        match end_of(&*this.inner, &frame) {
+        match end_of(&*this.inner, frame.as_ref()) {
             None => {
                 permit.gets_on();
                 watch.paused = permit.pause();

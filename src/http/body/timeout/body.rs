@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -73,28 +73,28 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        let error: PolicyError = match inner.as_mut().poll_frame(cx) {
+        let polled = inner.as_mut().poll_frame(cx);
+        let error: PolicyError = match polled {
             Poll::Ready(frame) => {
                 this.timer.set(None);
-                let end = end_of(&*inner, &frame);
+                let end = end_of(&*inner, frame.as_ref());
                 // A body that always has another piece never waits for a timer. Its end, though, is
                 // one, however late.
-                let overdue =
-                    if end.is_none() && !*this.ended { this.watch.overdue() } else { None };
-                match overdue {
-                    Some(error) => error,
-                    None => {
-                        if let Some(end) = end
-                            && !std::mem::replace(this.ended, true)
-                        {
-                            this.watch.finish(matches!(end, End::Complete(_)));
-                        }
-                        let failed = matches!(frame, Some(Err(_)));
-                        if failed {
-                            this.inner.set(None);
-                        }
-                        return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+                if end.is_none()
+                    && !*this.ended
+                    && let Some(error) = this.watch.overdue()
+                {
+                    error
+                } else {
+                    if let Some(end) = end
+                        && !mem::replace(this.ended, true)
+                    {
+                        this.watch.finish(matches!(end, End::Complete(_)));
                     }
+                    if matches!(frame, Some(Err(_))) {
+                        this.inner.set(None);
+                    }
+                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
                 }
             }
             // At its end as far as it said itself: nobody can be late any more.
