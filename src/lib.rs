@@ -152,7 +152,7 @@ pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
 pub use fallback::{Fallback, FallbackConfig};
-pub use request::{CloneRequest, Cloned};
+pub use request::{CloneRequest, Cloned, Repeats};
 pub use retry::{Retry, RetryBudget, RetryBudgetConfig, RetryConfig};
 pub use stack::Stack;
 pub use standard::{Standard, StandardConfig};

@@ -96,6 +96,11 @@ impl<C, K> Stack<C, K> {
 }
 
 impl<C, K, L> Stack<C, K, L> {
+    #[cfg(feature = "http")]
+    pub(crate) const fn classifier(&self) -> &C {
+        &self.classifier
+    }
+
     /// Any layer, inside of those written before it.
     pub fn layer<T>(self, layer: T) -> Layered<C, K, T, L> {
         Stack {

@@ -5,6 +5,8 @@ use std::{
 
 use tower_service::Service;
 
+#[cfg(feature = "http")]
+use super::Permit;
 use super::{
     CircuitBreaker, CircuitBreakerFuture,
     attempt::Attempt,
@@ -231,6 +233,26 @@ impl<S, C> CircuitBreakerService<S, C> {
             return Ok(ticket);
         }
         self.cell.admit()
+    }
+}
+
+/// For who keeps the verdict back until the body of the response has ended.
+#[cfg(feature = "http")]
+impl<S, C> CircuitBreakerService<S, C> {
+    pub(crate) const fn classifier(&self) -> &C {
+        &self.classifier
+    }
+
+    /// What [`call`](Service::call) begins with.
+    pub(crate) fn begin<Req>(&mut self, request: Req) -> Result<(S::Future, Permit), PolicyError>
+    where
+        S: Service<Req>,
+    {
+        let ticket = self.admit()?;
+        self.inner_is_ready = false;
+        let mut permit = Permit::new(Attempt::with(self.cell, ticket));
+        let inner = permit.run(|| self.inner.call(request));
+        Ok((inner, permit))
     }
 }
 

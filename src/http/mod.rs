@@ -1,5 +1,21 @@
 //! HTTP: what a response means, which requests may be repeated, and refusals as responses.
 
-mod refusals;
+pub mod body;
 
+mod connections;
+mod failure;
+mod hints;
+mod idempotent;
+mod message;
+mod refusals;
+mod responses;
+mod stack;
+
+pub use body::{BodyTimeout, BodyTimeoutConfig, ReplayBody, ReplayLayer};
+pub use connections::Connections;
+pub use failure::{ClientError, Failure};
+pub use hints::{MAX_HINT, retry_after};
+pub use idempotent::{Idempotent, IdempotentOr, Repeatable};
+pub use message::{RequestHead, ResponseHead};
 pub use refusals::{Refusals, RefusalsFuture, RefusalsService, refusal_response};
+pub use responses::Responses;

@@ -11,8 +11,8 @@ use crate::{
     clock::Tick,
     error::StackError,
     telemetry::{
-        RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_OUT_OF_TIME, RETRY_RETRIED, RETRY_UNCLONEABLE,
-        Stopwatch,
+        RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_NOT_IDEMPOTENT, RETRY_OUT_OF_TIME,
+        RETRY_RETRIED, RETRY_UNCLONEABLE, Stopwatch,
     },
     verdict::{FailureKind, Verdict, VerdictKind},
 };
@@ -50,6 +50,7 @@ pub(super) enum Stop {
     BudgetDenied,
     Uncloneable,
     OutOfTime,
+    NotIdempotent,
 }
 
 impl Stop {
@@ -59,6 +60,7 @@ impl Stop {
             Stop::BudgetDenied => RETRY_BUDGET_DENIED,
             Stop::Uncloneable => RETRY_UNCLONEABLE,
             Stop::OutOfTime => RETRY_OUT_OF_TIME,
+            Stop::NotIdempotent => RETRY_NOT_IDEMPOTENT,
         }
     }
 }
@@ -100,13 +102,14 @@ impl Operation {
         }
     }
 
-    /// The attempt is over. `repeatable` says whether its request can be sent again.
+    /// The attempt is over. `repeatable` says whether its request can be sent again, and is asked
+    /// only if that is wanted.
     #[inline]
     pub(super) fn after<Res, Err: StackError>(
         &mut self,
         verdict: Verdict,
         outcome: &Result<Res, Err>,
-        repeatable: Result<(), Stop>,
+        repeatable: impl FnOnce() -> Result<(), Stop>,
     ) -> Next {
         self.verdict = verdict.kind();
         match verdict {
@@ -115,10 +118,10 @@ impl Operation {
                     budget.deposit();
                 }
             }
-            Verdict::Refused { .. } | Verdict::Ignored => {}
+            Verdict::Final | Verdict::Refused { .. } | Verdict::Ignored => {}
             Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
                 self.kind = FailureKind::of(verdict, outcome);
-                return self.after_failure(verdict.retry_after(), repeatable);
+                return self.after_failure(verdict.retry_after(), repeatable());
             }
         }
         self.finish();
@@ -276,11 +279,11 @@ mod tests {
     #[test]
     fn an_operation_waits_for_nothing_that_it_cannot_have() {
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
-        for stop in [Stop::Uncloneable, Stop::BudgetDenied] {
-            let next = retry().begin().after(Verdict::Transient, &failure, Err(stop));
+        for stop in [Stop::Uncloneable, Stop::BudgetDenied, Stop::NotIdempotent] {
+            let next = retry().begin().after(Verdict::Transient, &failure, || Err(stop));
             assert_eq!(next, Next::Return);
         }
-        let next = retry().begin().after(Verdict::Transient, &failure, Ok(()));
+        let next = retry().begin().after(Verdict::Transient, &failure, || Ok(()));
         assert!(matches!(next, Next::Retry(delay) if delay <= 50 * MS), "{next:?}");
     }
 
@@ -289,7 +292,7 @@ mod tests {
         let retry = Retry::builder("r").max_retry_after(Duration::MAX).build().unwrap();
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
         let forever = Verdict::Throttled { retry_after: Some(Duration::MAX) };
-        let next = retry.begin().after(forever, &failure, Ok(()));
+        let next = retry.begin().after(forever, &failure, || Ok(()));
         assert_eq!(next, Next::Retry(Duration::MAX));
     }
 }
