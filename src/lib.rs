@@ -131,6 +131,7 @@ mod telemetry;
 
 pub mod backoff;
 pub mod breaker;
+pub mod context;
 pub mod error;
 pub mod fallback;
 #[cfg(feature = "tonic")]
@@ -145,6 +146,7 @@ pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
+pub use context::{CallContext, CarryContext, NoContext, TaskContext};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
