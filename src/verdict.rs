@@ -10,6 +10,7 @@
 //! | [`Transient`](Verdict::Transient) | failure | retry | no | yes | 503, connection reset, timeout |
 //! | [`Unreachable`](Verdict::Unreachable) | failure | retry, whatever the request | no | yes | connection refused |
 //! | [`Throttled`](Verdict::Throttled) | failure; leaves "consecutive" as it is | not before the hint | no | yes | 429 |
+//! | [`Final`](Verdict::Final) | failure | stop | no | yes | gRPC's "do not retry", lost data |
 //! | [`Permanent`](Verdict::Permanent) | good: the service answered | stop | deposit | if asked for | 404 |
 //! | [`Refused`](Verdict::Refused) | not counted | stop | no | yes | an inner circuit is open |
 //! | [`Ignored`](Verdict::Ignored) | not counted | stop | no | if asked for | cancelled by the caller |
@@ -45,6 +46,9 @@ pub enum Verdict {
         /// How long the service asked to be left alone, if it said so.
         retry_after: Option<Duration>,
     },
+    /// It failed, and another attempt would be wrong: it said that it wants none, or what is lost is
+    /// lost. Unlike a [`Permanent`](Verdict::Permanent) answer this is the service's failure.
+    Final,
     /// It answered, and the answer will be the same next time: a 404, a validation error.
     Permanent,
     /// It was never asked: a policy refused the call.
@@ -64,6 +68,7 @@ impl Verdict {
             Verdict::Transient => VerdictKind::Transient,
             Verdict::Unreachable => VerdictKind::Unreachable,
             Verdict::Throttled { .. } => VerdictKind::Throttled,
+            Verdict::Final => VerdictKind::Final,
             Verdict::Permanent => VerdictKind::Permanent,
             Verdict::Refused { .. } => VerdictKind::Refused,
             Verdict::Ignored => VerdictKind::Ignored,
@@ -107,6 +112,8 @@ pub enum VerdictKind {
     Unreachable,
     /// [`Verdict::Throttled`]
     Throttled,
+    /// [`Verdict::Final`]
+    Final,
     /// [`Verdict::Permanent`]
     Permanent,
     /// [`Verdict::Refused`]
@@ -117,11 +124,12 @@ pub enum VerdictKind {
 
 impl VerdictKind {
     /// Every kind, in the order of the table on the [module page](self).
-    pub const ALL: [VerdictKind; 7] = [
+    pub const ALL: [VerdictKind; 8] = [
         VerdictKind::Success,
         VerdictKind::Transient,
         VerdictKind::Unreachable,
         VerdictKind::Throttled,
+        VerdictKind::Final,
         VerdictKind::Permanent,
         VerdictKind::Refused,
         VerdictKind::Ignored,
@@ -134,6 +142,7 @@ impl VerdictKind {
             VerdictKind::Transient => "transient",
             VerdictKind::Unreachable => "unreachable",
             VerdictKind::Throttled => "throttled",
+            VerdictKind::Final => "final",
             VerdictKind::Permanent => "permanent",
             VerdictKind::Refused => "refused",
             VerdictKind::Ignored => "ignored",
@@ -257,7 +266,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// A transient failure of the service, whatever its error.
+    /// A failure of the service, transient or final, whatever its error.
     Failed,
     /// The connection failed, nothing was sent.
     Unreachable,

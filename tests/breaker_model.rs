@@ -163,7 +163,7 @@ impl Model {
         }
         let bad = matches!(
             verdict,
-            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. }
+            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } | Verdict::Final
         );
         let neutral = matches!(verdict, Verdict::Refused { .. } | Verdict::Ignored);
         let took = self.now - call.started;
@@ -313,6 +313,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Verdict::Success),
         5 => Just(Verdict::Transient),
         1 => Just(Verdict::Unreachable),
+        1 => Just(Verdict::Final),
         1 => Just(Verdict::Permanent),
         1 => Just(Verdict::Throttled { retry_after: None }),
         1 => Just(Verdict::Refused { retry_after: None }),

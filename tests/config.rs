@@ -590,6 +590,7 @@ fn the_defaults() {
             VerdictKind::Transient,
             VerdictKind::Unreachable,
             VerdictKind::Throttled,
+            VerdictKind::Final,
             VerdictKind::Refused
         ]
     );
@@ -615,7 +616,7 @@ fn the_defaults_in_full() {
          budget: Some(RetryBudgetConfig { ratio: 0.2, refill_per_second: 1.0, cap: 10.0, \
          failed_cost: 1.0, timed_out_cost: 2.0, throttled_cost: 1.0 }) }",
         "TimeoutConfig { after: 1s }",
-        "FallbackConfig { when: [transient, unreachable, throttled, refused] }",
+        "FallbackConfig { when: [transient, unreachable, throttled, final, refused] }",
     ];
     assert_eq!(debug, expected);
 }

@@ -281,7 +281,7 @@ fn a_value_of_the_wrong_kind_is_told_what_is_right() {
     assert_eq!(
         error::<FallbackConfig>("when = [\"503\"]"),
         "unknown variant `503`, expected one of `success`, `transient`, `unreachable`, \
-         `throttled`, `permanent`, `refused`, `ignored`"
+         `throttled`, `final`, `permanent`, `refused`, `ignored`"
     );
 }
 

@@ -54,7 +54,10 @@ impl Attempt {
                 mem::forget(self);
                 cell.good(ticket, started);
             }
-            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
+            Verdict::Transient
+            | Verdict::Unreachable
+            | Verdict::Throttled { .. }
+            | Verdict::Final => {
                 // Asks the user's error type, which may panic: the attempt is still whole then.
                 let kind = kind();
                 mem::forget(self);

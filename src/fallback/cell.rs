@@ -142,8 +142,8 @@ impl FallbackCell {
     /// to a breaker, unless this fallback was told to stand in for those.
     #[inline]
     fn is_failure(&self, kind: VerdictKind) -> bool {
-        use VerdictKind::{Refused, Throttled, Transient, Unreachable};
-        matches!(kind, Transient | Unreachable | Throttled | Refused) || self.answers(kind)
+        use VerdictKind::{Final, Refused, Throttled, Transient, Unreachable};
+        matches!(kind, Transient | Unreachable | Throttled | Final | Refused) || self.answers(kind)
     }
 }
 

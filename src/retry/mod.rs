@@ -59,7 +59,7 @@
 //! | its verdict | then |
 //! |---|---|
 //! | `Success`, `Permanent` | the service answered: a deposit into the budget, and the outcome is returned |
-//! | `Refused`, `Ignored` | the outcome is returned |
+//! | `Final`, `Refused`, `Ignored` | the outcome is returned |
 //! | `Transient`, `Unreachable` | another attempt after the backoff |
 //! | `Throttled` | another attempt after the server's hint, at most [`max_retry_after`](RetryBuilder::max_retry_after), *and* the backoff on top |
 //!

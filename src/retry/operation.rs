@@ -128,7 +128,7 @@ impl Operation {
                     budget.deposit();
                 }
             }
-            Verdict::Refused { .. } | Verdict::Ignored => {}
+            Verdict::Final | Verdict::Refused { .. } | Verdict::Ignored => {}
             Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
                 self.kind = FailureKind::of(verdict, outcome);
                 return self.after_failure(repeatable());

@@ -46,7 +46,7 @@ const fn fallbacks(kind: &'static str) -> Row {
     Row { metric: "buttress_fallbacks_total", by_policy: false, label }
 }
 
-/// The first seven rows are the verdicts, in the order of [`VerdictKind`].
+/// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const BREAKER: Table = Table {
     is_breaker: true,
     ..Table::new(
@@ -56,6 +56,7 @@ pub(crate) const BREAKER: Table = Table {
             calls("transient"),
             calls("unreachable"),
             calls("throttled"),
+            calls("final"),
             calls("permanent"),
             calls("refused"),
             calls("ignored"),
@@ -65,12 +66,12 @@ pub(crate) const BREAKER: Table = Table {
         ],
     )
 };
-pub(crate) const BREAKER_OPEN: usize = 7;
-pub(crate) const BREAKER_PROBES_TAKEN: usize = 8;
+pub(crate) const BREAKER_OPEN: usize = 8;
+pub(crate) const BREAKER_PROBES_TAKEN: usize = 9;
 /// A shadow breaker let a call pass that it would have refused.
-pub(crate) const BREAKER_SHADOW: usize = 9;
+pub(crate) const BREAKER_SHADOW: usize = 10;
 
-/// The first seven rows are the verdicts, in the order of [`VerdictKind`].
+/// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const RETRY: Table = Table::new(
     "retry",
     &[
@@ -78,6 +79,7 @@ pub(crate) const RETRY: Table = Table::new(
         calls("transient"),
         calls("unreachable"),
         calls("throttled"),
+        calls("final"),
         calls("permanent"),
         calls("refused"),
         calls("ignored"),
@@ -91,19 +93,19 @@ pub(crate) const RETRY: Table = Table::new(
     ],
 );
 /// Another attempt was started.
-pub(crate) const RETRY_RETRIED: usize = 7;
+pub(crate) const RETRY_RETRIED: usize = 8;
 /// The last allowed attempt failed.
-pub(crate) const RETRY_EXHAUSTED: usize = 8;
+pub(crate) const RETRY_EXHAUSTED: usize = 9;
 /// The budget had no token for another attempt.
-pub(crate) const RETRY_BUDGET_DENIED: usize = 9;
+pub(crate) const RETRY_BUDGET_DENIED: usize = 10;
 /// The request could not be cloned for another attempt.
-pub(crate) const RETRY_UNCLONEABLE: usize = 10;
+pub(crate) const RETRY_UNCLONEABLE: usize = 11;
 /// The next attempt would have started after `max_elapsed`, or the caller's deadline.
-pub(crate) const RETRY_OUT_OF_TIME: usize = 11;
+pub(crate) const RETRY_OUT_OF_TIME: usize = 12;
 /// The request must not be repeated after an attempt that may have been executed.
-pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 12;
+pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 13;
 /// Somebody above repeats the operation already.
-pub(crate) const RETRY_RETRIED_ABOVE: usize = 13;
+pub(crate) const RETRY_RETRIED_ABOVE: usize = 14;
 
 pub(crate) const TIMEOUT: Table = Table::new(
     "timeout",
