@@ -637,7 +637,7 @@ mod serde {
         let written = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<RetryConfig>(&written).unwrap(), config);
         let error = toml::from_str::<RetryConfig>("budget = true").unwrap_err().to_string();
-        assert!(error.contains("or `false` for no budget"), "{error}");
+        assert!(error.contains("or `false` for none"), "{error}");
     }
 
     #[test]

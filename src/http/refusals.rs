@@ -222,7 +222,7 @@ pub fn refusal_response(error: &PolicyError) -> Response<Bytes> {
 
 /// Rounded up, for a client that comes a little too early is refused once more; so never zero.
 fn whole_seconds(wait: Duration) -> u64 {
-    let rounded = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let rounded = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
     rounded.max(1)
 }
 

@@ -62,7 +62,9 @@ impl TimeoutCell {
         let error = match limit.set_by {
             SetBy::Timeout => PolicyError::timed_out(self.name, limit.after),
             SetBy::Caller | SetBy::Refusal => PolicyError::caller_timed_out(self.name, limit.after),
-            SetBy::Deadline => PolicyError::caller_timed_out(self.name, limit.after.saturating_sub(TICK)),
+            SetBy::Deadline => {
+                PolicyError::caller_timed_out(self.name, limit.after.saturating_sub(TICK))
+            }
         };
         self.meter.finish(telemetry::TIMEOUT_TIMED_OUT, stopwatch);
         self.meter.count(telemetry::TIMEOUT_FIRED);
