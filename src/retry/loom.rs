@@ -27,7 +27,8 @@ fn withdraw(budget: RetryBudget) -> bool {
 }
 
 fn holds(budget: RetryBudget, tokens: f64) {
-    assert!((budget.tokens() - tokens).abs() < 1e-9, "{} instead of {tokens}", budget.tokens());
+    let stored = budget.stored();
+    assert!((stored - tokens).abs() < 1e-9, "{stored} instead of {tokens}");
 }
 
 #[test]
