@@ -251,6 +251,20 @@ fn a_late_mark_loses_no_newer_one() {
     calls.come_to_what_some_order_comes_to();
 }
 
+/// The first failure's place is written again before the second has told.
+#[test]
+fn a_failure_that_tells_late_still_knows_of_the_one_before_it() {
+    let calls = Calls {
+        size: 2,
+        limit: limit(2, 2),
+        before: &[Good, Good, Bad],
+        meanwhile: [&[Bad], &[Good, Bad]],
+        after: &[],
+    };
+    assert_eq!(calls.outcomes(), BTreeSet::from([(true, 1, 2), (true, 2, 2)]));
+    calls.come_to_what_some_order_comes_to();
+}
+
 #[test]
 fn law_04_the_older_generation_counts_for_nothing_in_the_next() {
     model_of_two(|two| {
