@@ -2,7 +2,7 @@
 //! compare-and-swap decides, one transition is made and told, and an older generation changes
 //! nothing.
 //!
-//! Built with `--cfg buttress_loom`. The clock is the real one: every duration is an hour, so that
+//! Built with `--cfg buttress_loom`. The clock stands still and every duration is an hour, so that
 //! nothing is due by itself, and what is to be due is due by an explicit time.
 
 use std::{sync::Mutex, time::Duration};
@@ -10,8 +10,14 @@ use std::{sync::Mutex, time::Duration};
 use ::loom::{sync::Arc, thread};
 
 use super::{
-    CircuitBreakerConfig, OpenReason, State, Window, cell::BreakerCell, deadline::Deadline,
-    streak::Streak, ticket::Ticket, wait::Clearance, window::Counts,
+    CircuitBreakerConfig, OpenReason, State, Window,
+    cell::BreakerCell,
+    deadline::Deadline,
+    gate::Gate,
+    streak::Streak,
+    ticket::Ticket,
+    wait::{Clearance, Reservation},
+    window::Counts,
 };
 use crate::{
     backoff::{Backoff, Jitter},
@@ -267,8 +273,32 @@ fn law_04_a_probe_from_before_a_forced_state_changes_nothing_in_it() {
             move |cell| bad(cell, probe),
             move |cell| cell.force(State::ForcedOpen, None, Tick::NEVER),
         );
-        assert_eq!(cell.gate().state(), State::ForcedOpen);
+        // It reopened before that, or came too late.
+        let generation = cell.gate().generation();
+        assert!((3..=4).contains(&generation));
+        assert_eq!(cell.gate(), Gate::new(State::ForcedOpen, generation), "and no probe counted");
         assert_eq!(cell.until.load(Ordering::Acquire), Tick::NEVER.bits());
+    });
+}
+
+#[test]
+fn law_04_a_probe_of_an_older_phase_does_not_count_in_the_next() {
+    model_of_two(|two| {
+        let cell = half_open(2);
+        let probe = cell.admit().unwrap();
+        both(
+            two,
+            &cell,
+            move |cell| good(cell, probe),
+            |cell| {
+                let now = Tick::now();
+                cell.force(State::ForcedOpen, None, now);
+                cell.settle(now);
+                cell.admit().unwrap();
+            },
+        );
+        let gate = Gate::new(State::HalfOpen, 4).start_probe(2);
+        assert_eq!(Some(cell.gate()), gate, "one probe under way, and none that came back");
     });
 }
 
@@ -371,6 +401,20 @@ fn a_reserved_probe_is_one_of_the_probes() {
 }
 
 #[test]
+fn two_reservations_start_a_probe_each() {
+    model_of_two(|two| {
+        let cell = for_ever(2);
+        let start = move || match cell.clear() {
+            Clearance::Reserved(reservation) => reservation.start(),
+            Clearance::Free | Clearance::Taken => None,
+        };
+        let (one, other) = two.run(start, start);
+        assert!(one.is_some() && other.is_some(), "two probes for two");
+        assert_eq!((taken(cell), cell.gate().reserved()), (2, 0));
+    });
+}
+
+#[test]
 fn a_reservation_dropped_gives_back_its_own_probe() {
     model_of_two(|two| {
         let cell = for_ever(1);
@@ -384,7 +428,7 @@ fn a_reservation_dropped_gives_back_its_own_probe() {
 }
 
 /// Reservations whose leases have run out are taken back while one of them starts, or is dropped.
-fn lapse_while(code: fn(super::wait::Reservation) -> Option<Ticket>) {
+fn lapse_while(code: fn(Reservation) -> Option<Ticket>) {
     model_of_two(move |two| {
         let cell = for_ever(1);
         let Clearance::Reserved(lapsed) = cell.clear() else { panic!("nobody else is there") };
@@ -405,15 +449,60 @@ fn lapse_while(code: fn(super::wait::Reservation) -> Option<Ticket>) {
 
 #[test]
 fn a_lapsed_reservation_that_starts_takes_no_second_probe() {
-    lapse_while(super::wait::Reservation::start);
+    lapse_while(Reservation::start);
 }
 
 #[test]
 fn a_lapsed_reservation_that_is_dropped_gives_back_nothing_twice() {
-    lapse_while(|reservation| {
-        drop(reservation);
-        None
+    lapse_while(dropped);
+}
+
+#[test]
+fn a_reservation_that_was_taken_back_gives_back_none_made_since() {
+    model_of_two(|two| {
+        let cell = for_ever(1);
+        let Clearance::Reserved(lapsed) = cell.clear() else { panic!("nobody else is there") };
+        cell.reclaim_reservations(cell.gate(), Tick::NEVER);
+        let (_, mine) = two.run(move || dropped(lapsed), move || reserve_and_start(cell));
+        cell.neutral(mine.expect("nobody else wants a probe"));
+        assert_eq!(taken(cell), 0);
     });
+}
+
+fn dropped(reservation: Reservation) -> Option<Ticket> {
+    drop(reservation);
+    None
+}
+
+/// A reservation of one phase starts, or is dropped, while the next one begins and reserves.
+fn outlive_its_phase(code: fn(Reservation) -> Option<Ticket>) {
+    model_of_two(move |two| {
+        let cell = for_ever(2);
+        let Clearance::Reserved(old) = cell.clear() else { panic!("nobody else is there") };
+        let (_, mine) = two.run(
+            move || code(old),
+            move || {
+                let now = Tick::now();
+                cell.force(State::ForcedOpen, None, now);
+                cell.settle(now);
+                cell.clear()
+            },
+        );
+        let gate = Gate::new(State::HalfOpen, 4).reserve_probe(2);
+        assert_eq!(Some(cell.gate()), gate, "what is put aside in this phase");
+        drop(mine);
+        assert_eq!(taken(cell), 0);
+    });
+}
+
+#[test]
+fn law_04_a_reservation_of_an_older_phase_starts_no_probe_of_the_next() {
+    outlive_its_phase(Reservation::start);
+}
+
+#[test]
+fn law_04_a_reservation_of_an_older_phase_gives_back_none_of_the_next() {
+    outlive_its_phase(dropped);
 }
 
 // ---- Words with a generation -------------------------------------------------------------------------

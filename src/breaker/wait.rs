@@ -192,6 +192,9 @@ impl Drop for Reservation {
                 return;
             }
             let Some(next) = gate.give_back_reserved() else { return };
+            // Taken back only now, and somebody else has reserved already: then the gate is the same
+            // word again, and theirs is given back. They ask like everybody else when they start, so
+            // no probe is had twice.
             if self.cell.swap(gate, next) {
                 self.cell.changed.notify_waiters();
                 return;

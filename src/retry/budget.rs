@@ -95,6 +95,12 @@ impl RetryBudget {
         self.cell.bucket.tokens(word, now_ms()) as f64 / TOKEN as f64
     }
 
+    /// The tokens in the word. [`tokens`](Self::tokens) would not show that it holds too many.
+    #[cfg(all(test, buttress_loom))]
+    pub(super) fn stored(self) -> f64 {
+        Bucket::at_least(self.cell.word.load(Ordering::Acquire)) as f64 / TOKEN as f64
+    }
+
     /// A success: puts [`ratio`](RetryBudgetBuilder::ratio) of a token in.
     ///
     /// [`Retry`](super::Retry) does this by itself. Reads no clock, and writes nothing while the

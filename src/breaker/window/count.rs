@@ -400,6 +400,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "millions of calls take miri hours")]
     fn the_numbers_survive_their_wrap() {
         for size in [3, 1023, 1024] {
             let (window, mut reference) = both(size, 1.0, size);
@@ -427,6 +428,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
+        #[cfg_attr(miri, ignore = "100 cases of thousands of calls each")]
         fn equals_the_reference_call_by_call(
             size in prop_oneof![1_u32..40, Just(64), Just(100), Just(1024)],
             ratio in prop_oneof![Just(0.5), Just(0.07), 0.01_f64..=1.0],

@@ -11,7 +11,7 @@ use std::{
 
 use ::loom::sync::Arc;
 
-use super::{CountWindow, Counts, Limit, TimeWindow};
+use super::{BUCKETS, CountWindow, Counts, Limit, TimeWindow};
 use crate::{
     clock::Tick,
     sync::{Two, model_of_two},
@@ -232,8 +232,9 @@ fn a_success_that_writes_nothing_loses_no_failure() {
         limit: limit(2, 4),
         before: &[Good; 4],
         meanwhile: [&[Good], &[Bad]],
-        after: &[Good, Good, Bad],
+        after: &[Good, Bad],
     };
+    assert_eq!(calls.outcomes(), BTreeSet::from([(true, 2, 4)]));
     calls.come_to_what_some_order_comes_to();
 }
 
@@ -247,6 +248,20 @@ fn a_late_mark_loses_no_newer_one() {
         meanwhile: [&[Bad], &[Good, Bad, Bad]],
         after: &[],
     };
+    calls.come_to_what_some_order_comes_to();
+}
+
+/// The first failure's place is written again before the second has told.
+#[test]
+fn a_failure_that_tells_late_still_knows_of_the_one_before_it() {
+    let calls = Calls {
+        size: 2,
+        limit: limit(2, 2),
+        before: &[Good, Good, Bad],
+        meanwhile: [&[Bad], &[Good, Bad]],
+        after: &[],
+    };
+    assert_eq!(calls.outcomes(), BTreeSet::from([(true, 1, 2), (true, 2, 2)]));
     calls.come_to_what_some_order_comes_to();
 }
 
@@ -286,9 +301,10 @@ fn start() -> Tick {
     Tick::from_bits(1 << 62)
 }
 
-/// A window of ten seconds that two failures trip, if there is nothing else in it.
-fn ten_seconds() -> Arc<TimeWindow> {
-    Arc::new(TimeWindow::new(Duration::from_secs(10), limit(2, 2), 0, start()))
+/// A window of three turns that two failures trip, if there is nothing else in it.
+fn three_turns() -> Arc<TimeWindow> {
+    assert_eq!(BUCKETS, 3);
+    Arc::new(TimeWindow::new(Duration::from_secs(3), limit(2, 2), 0, start()))
 }
 
 /// Two threads fail, each in a turn of its own: whether either was told of two failures.
@@ -304,7 +320,7 @@ fn fail_during(two: Two, turns: [u64; 2], window: &Arc<TimeWindow>) -> bool {
 #[test]
 fn one_of_two_failures_sees_both_across_a_turn() {
     model_of_two(|two| {
-        let window = ten_seconds();
+        let window = three_turns();
         assert!(fail_during(two, [0, 1], &window), "neither saw both");
         assert_eq!(window.counts(0, during(1)), Counts { bad: 2, calls: 2 });
     });
@@ -313,7 +329,7 @@ fn one_of_two_failures_sees_both_across_a_turn() {
 #[test]
 fn one_of_two_failures_sees_both_when_both_turn() {
     model_of_two(|two| {
-        let window = ten_seconds();
+        let window = three_turns();
         assert!(fail_during(two, [1, 2], &window), "neither saw both");
         assert_eq!(window.counts(0, during(2)), Counts { bad: 2, calls: 2 });
     });
@@ -322,20 +338,20 @@ fn one_of_two_failures_sees_both_when_both_turn() {
 #[test]
 fn a_success_and_a_failure_across_a_turn_are_both_counted() {
     model_of_two(|two| {
-        let window = ten_seconds();
+        let window = three_turns();
         let [good, bad] = [Arc::clone(&window), Arc::clone(&window)];
         two.run(move || good.good(0, during(1)), move || bad.bad(0, during(0)));
         assert_eq!(window.counts(0, during(1)), Counts { bad: 1, calls: 2 });
     });
 }
 
-/// The bucket of turn 0 is that of turn 10 as well.
+/// The bucket of turn 0 is that of turn 3 as well.
 #[test]
 fn a_bucket_that_comes_round_keeps_nothing_old_and_loses_nothing_new() {
     model_of_two(|two| {
-        let window = ten_seconds();
-        let tripped = fail_during(two, [0, 10], &window);
-        let counts = window.counts(0, during(10));
+        let window = three_turns();
+        let tripped = fail_during(two, [0, 3], &window);
+        let counts = window.counts(0, during(3));
         // The first has gone with its turn, unless it came so late that it counted as of now.
         let both = counts == Counts { bad: 2, calls: 2 };
         assert!(both || counts == Counts { bad: 1, calls: 1 }, "{counts:?}");
@@ -346,7 +362,7 @@ fn a_bucket_that_comes_round_keeps_nothing_old_and_loses_nothing_new() {
 #[test]
 fn law_04_the_older_generation_neither_counts_nor_turns_the_next() {
     model_of_two(|two| {
-        let window = ten_seconds();
+        let window = three_turns();
         let [late, next] = [Arc::clone(&window), Arc::clone(&window)];
         let (late, next) = two.run(
             move || late.bad(0, during(1)),
@@ -358,5 +374,38 @@ fn law_04_the_older_generation_neither_counts_nor_turns_the_next() {
         assert_eq!((late, next), (None, None));
         assert_eq!(window.counts(1, during(0)), Counts { bad: 1, calls: 1 });
         assert_eq!(window.bad(1, during(1)), Some(Counts { bad: 2, calls: 2 }));
+    });
+}
+
+/// The one that the older generation wants to clear for its next turn.
+#[test]
+fn law_04_the_older_generation_clears_no_bucket_of_the_next() {
+    model_of_two(|two| {
+        let window = three_turns();
+        let [late, next] = [Arc::clone(&window), Arc::clone(&window)];
+        let (late, next) = two.run(
+            move || late.bad(0, during(1)),
+            move || {
+                next.reset(1, during(1));
+                next.bad(1, during(1));
+                next.bad(1, during(1))
+            },
+        );
+        let both = Counts { bad: 2, calls: 2 };
+        assert_eq!((late, next), (None, Some(both)), "told to whom it concerns");
+        assert_eq!(window.counts(1, during(1)), both);
+    });
+}
+
+/// The bucket of turn 1 is that of turn 4 as well.
+#[test]
+fn a_bucket_in_use_for_a_later_turn_is_not_cleared_for_an_older_one() {
+    model_of_two(|two| {
+        let window = three_turns();
+        let [old, new] = [Arc::clone(&window), Arc::clone(&window)];
+        two.run(move || old.good(0, during(1)), move || new.bad(0, during(4)));
+        let counts = window.counts(0, during(4));
+        // The success has gone with its turn, unless it came so late that it counted as of now.
+        assert!(counts.bad == 1 && counts.calls <= 2, "{counts:?}");
     });
 }
