@@ -181,6 +181,8 @@ enum Reason {
     TimedOut(Duration),
     /// A limit that came with the request, shorter than the timeout's own.
     CallerTimedOut(Duration),
+    /// A body made no progress for so long.
+    Stalled(Duration),
 }
 
 /// Which kind of refusal a [`PolicyError`] is. More kinds come with more policies.
@@ -226,6 +228,11 @@ impl PolicyError {
         PolicyError { name, retry_after: NO_HINT, reason: Reason::CallerTimedOut(after) }
     }
 
+    #[cfg_attr(not(feature = "http"), allow(dead_code))] // only bodies stall
+    pub(crate) const fn stalled(name: &'static str, after: Duration) -> Self {
+        PolicyError { name, retry_after: NO_HINT, reason: Reason::Stalled(after) }
+    }
+
     /// The name the policy was built with; empty for a timeout that was given none.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -235,7 +242,9 @@ impl PolicyError {
     pub const fn kind(&self) -> PolicyErrorKind {
         match self.reason {
             Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => PolicyErrorKind::CircuitOpen,
-            Reason::TimedOut(_) | Reason::CallerTimedOut(_) => PolicyErrorKind::TimedOut,
+            Reason::TimedOut(_) | Reason::CallerTimedOut(_) | Reason::Stalled(_) => {
+                PolicyErrorKind::TimedOut
+            }
         }
     }
 
@@ -243,14 +252,16 @@ impl PolicyError {
     pub const fn open_reason(&self) -> Option<OpenReason> {
         match self.reason {
             Reason::CircuitOpen(why) | Reason::ProbesTaken(why) => Some(why),
-            Reason::TimedOut(_) | Reason::CallerTimedOut(_) => None,
+            Reason::TimedOut(_) | Reason::CallerTimedOut(_) | Reason::Stalled(_) => None,
         }
     }
 
-    /// The timeout that elapsed. `None` for other kinds.
+    /// The timeout that elapsed, or how long a body may stall. `None` for other kinds.
     pub const fn timeout(&self) -> Option<Duration> {
         match self.reason {
-            Reason::TimedOut(after) | Reason::CallerTimedOut(after) => Some(after),
+            Reason::TimedOut(after) | Reason::CallerTimedOut(after) | Reason::Stalled(after) => {
+                Some(after)
+            }
             Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => None,
         }
     }
@@ -279,7 +290,7 @@ impl PolicyError {
     /// nobody retries.
     pub(crate) const fn verdict(&self) -> Verdict {
         match self.reason {
-            Reason::TimedOut(_) => Verdict::Transient,
+            Reason::TimedOut(_) | Reason::Stalled(_) => Verdict::Transient,
             Reason::CircuitOpen(_) | Reason::ProbesTaken(_) | Reason::CallerTimedOut(_) => {
                 Verdict::Refused { retry_after: self.retry_after() }
             }
@@ -303,6 +314,9 @@ impl fmt::Display for PolicyError {
             }
             Reason::TimedOut(after) if name.is_empty() => write!(f, "timed out after {after:?}")?,
             Reason::TimedOut(after) => write!(f, "timeout {name:?} elapsed after {after:?}")?,
+            Reason::Stalled(after) => {
+                write!(f, "timeout {name:?}: the body stalled for {after:?}")?;
+            }
             Reason::CallerTimedOut(after) => {
                 write!(f, "the caller's own limit of {after:?} elapsed")?;
             }

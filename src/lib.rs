@@ -123,6 +123,8 @@
 
 mod cell;
 mod clock;
+#[cfg(feature = "serde")]
+mod or_false;
 mod ready_call;
 mod request;
 mod stack;
@@ -140,6 +142,7 @@ pub mod grpc;
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub mod http;
 pub mod retry;
+pub mod standard;
 pub mod timeout;
 pub mod verdict;
 
@@ -152,6 +155,7 @@ pub use fallback::{Fallback, FallbackConfig};
 pub use request::{CloneRequest, Cloned, Repeats};
 pub use retry::{Retry, RetryBudget, RetryBudgetConfig, RetryConfig};
 pub use stack::Stack;
+pub use standard::{Standard, StandardConfig};
 pub use timeout::{Timeout, TimeoutConfig};
 pub use verdict::{
     Classify, ClassifyResponse, Errors, FailureKind, Verdict, VerdictKind, classify_fn,

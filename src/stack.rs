@@ -5,6 +5,7 @@ use crate::{
     fallback::{Backup, Fallback, FallbackLayer, Value},
     request::Cloned,
     retry::RetryLayer,
+    standard::{Standard, StandardLayer},
     timeout::{Timeout, TimeoutLayer},
     verdict::Errors,
 };
@@ -95,6 +96,11 @@ impl<C, K> Stack<C, K> {
 }
 
 impl<C, K, L> Stack<C, K, L> {
+    #[cfg(feature = "http")]
+    pub(crate) const fn classifier(&self) -> &C {
+        &self.classifier
+    }
+
     /// Any layer, inside of those written before it.
     pub fn layer<T>(self, layer: T) -> Layered<C, K, T, L> {
         Stack {
@@ -126,6 +132,14 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
         retry: impl Into<RetryLayer<Errors, Cloned, P>>,
     ) -> Layered<C, K, RetryLayer<C, K, P>, L> {
         let layer = retry.into();
+        let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
+        self.layer(layer)
+    }
+
+    /// The recommended policies in the recommended order; see [`standard`](crate::standard).
+    /// A fallback goes before it.
+    pub fn standard(self, standard: Standard) -> Layered<C, K, StandardLayer<C, K>, L> {
+        let layer = standard.layer();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
         self.layer(layer)
     }

@@ -359,7 +359,7 @@ fn describe() {
     describe_counter!(
         "buttress_fallbacks_total",
         Unit::Count,
-        "Fallbacks taken, by what stood in; `uncloneable` could not be taken"
+        "Fallbacks taken, by what stood in; `uncloneable` and `not_idempotent` could not be taken"
     );
 }
 

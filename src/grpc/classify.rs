@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::StatusError;
 use crate::{
-    http::{ClientError, Failure, MAX_HINT},
+    http::{ClientError, Failure, MAX_HINT, body::ClassifyTrailers},
     verdict::{Classify, Verdict, VerdictKind},
 };
 
@@ -158,6 +158,13 @@ where
                 .failure()
                 .verdict(|status| self.verdict(code_of_http(status), &HeaderMap::new())),
         }
+    }
+}
+
+/// For a breaker that watches responses [to their end](crate::http::body).
+impl ClassifyTrailers for Statuses {
+    fn classify_trailers(&self, trailers: &HeaderMap) -> Verdict {
+        self.verdict_of_trailers(Some(trailers))
     }
 }
 

@@ -54,7 +54,9 @@
 //! [`repeats`](crate::CloneRequest::repeats) says so.
 
 mod classify;
+mod refusals;
 mod status_error;
 
 pub use classify::{Statuses, status};
+pub use refusals::{Refusals, RefusalsFuture, RefusalsService};
 pub use status_error::StatusError;

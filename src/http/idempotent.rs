@@ -20,7 +20,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// All others (a POST is a payment until somebody says otherwise) are sent again only where the
 /// attempt before reached nobody: [`Repeats::IfUnsent`].
 ///
-/// A copy of an `http::Request` takes a body that is `Clone`; of a `reqwest::Request` it takes one
+/// A copy of an `http::Request` takes a body that is `Clone`, or a
+/// [`ReplayBody`](super::ReplayBody), of a stream; of a `reqwest::Request` it takes one
 /// that is not a stream.
 ///
 /// ```
@@ -61,6 +62,16 @@ pub struct IdempotentOr<P> {
     repeatable: P,
 }
 
+impl<P> IdempotentOr<P> {
+    /// Whether the function says that this request may be executed twice.
+    pub(super) fn says<Req>(&self, request: &Req) -> bool
+    where
+        P: Fn(&Req) -> bool,
+    {
+        (self.repeatable)(request)
+    }
+}
+
 impl<P> fmt::Debug for IdempotentOr<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotentOr").finish_non_exhaustive()
@@ -73,14 +84,14 @@ impl<P> fmt::Debug for IdempotentOr<P> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repeatable;
 
-fn is_repeatable(request: &impl RequestHead) -> bool {
+pub(super) fn is_repeatable(request: &impl RequestHead) -> bool {
     // `Method::is_idempotent` knows the methods that `http` has names for, which are these.
     request.method().is_idempotent()
         || request.headers().get(&IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
         || request.extensions().is_some_and(|others| others.get::<Repeatable>().is_some())
 }
 
-const fn repeats(is_repeatable: bool) -> Repeats {
+pub(super) const fn repeats(is_repeatable: bool) -> Repeats {
     if is_repeatable { Repeats::Always } else { Repeats::IfUnsent }
 }
 

@@ -53,19 +53,23 @@
 //! [`Connections`] is the classifier for a breaker that looks at connections alone: any response is
 //! a success.
 //!
-//! # Up to the headers
+//! # Bodies
 //!
 //! The futures of HTTP clients end with the headers of the response, and so does what these policies
-//! see of it. What goes wrong in the body comes later.
+//! see of it. What comes after, and requests whose bodies are streams, are the matter of [`body`].
+
+pub mod body;
 
 mod connections;
 mod failure;
 mod hints;
 mod idempotent;
 mod message;
+mod refusals;
 mod responses;
 mod stack;
 
+pub use body::{BodyTimeout, BodyTimeoutConfig, ReplayBody, ReplayLayer};
 pub use connections::Connections;
 #[cfg(feature = "tonic")]
 pub(crate) use failure::find;
@@ -73,4 +77,5 @@ pub use failure::{ClientError, Failure};
 pub use hints::{MAX_HINT, retry_after};
 pub use idempotent::{Idempotent, IdempotentOr, Repeatable};
 pub use message::{RequestHead, ResponseHead};
+pub use refusals::{Refusals, RefusalsFuture, RefusalsService, refusal_response};
 pub use responses::Responses;

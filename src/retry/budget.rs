@@ -151,7 +151,7 @@ impl RetryBudget {
     /// Whether there is enough for an attempt after the cheapest kind of failure.
     #[inline]
     pub(super) fn pays_for_any(self) -> bool {
-        self.holds(self.cell.costs.cheapest())
+        self.holds(self.cell.costs.cheapest)
     }
 
     #[inline]

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::StackError,
-    request::CloneRequest,
+    request::{CloneRequest, Repeats},
     verdict::{Classify, Verdict},
 };
 
@@ -106,8 +106,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let outcome = loop {
-            let outcome = match this.state.as_mut().project() {
-                StateProjection::Attempt { attempt } => ready!(attempt.poll(cx)),
+            let (outcome, called) = match this.state.as_mut().project() {
+                StateProjection::Attempt { attempt } => (ready!(attempt.poll(cx)), true),
                 StateProjection::Backoff { sleep } => {
                     ready!(sleep.poll(cx));
                     this.state.set(State::Readiness { patience: None });
@@ -123,6 +123,12 @@ where
                     };
                     match ready {
                         Ok(()) => {
+                            // A body that is still on its way out of the attempt before may have
+                            // got too far meanwhile to be sent again.
+                            if let Err(stop) = repeatable(this.spare, this.copier, true) {
+                                this.operation.stop(stop);
+                                break this.last.take().expect(POLLED_AGAIN);
+                            }
                             if !this.operation.start_another() {
                                 break this.last.take().expect(POLLED_AGAIN);
                             }
@@ -142,14 +148,15 @@ where
                             // none of the permits that it may have got on the way (law 2).
                             *service = service.clone();
                             this.operation.failed_unstarted();
-                            Err(error)
+                            (Err(error), false)
                         }
                     }
                 }
                 StateProjection::Done => panic!("{POLLED_AGAIN}"),
             };
             let verdict = Verdict::of(this.classifier, &outcome);
-            let repeatable = this.spare.as_ref().map(|_| ()).map_err(|stop| *stop);
+            let unsent = !called || verdict == Verdict::Unreachable;
+            let repeatable = || repeatable(this.spare, this.copier, unsent);
             let Next::Retry(delay) = this.operation.after(verdict, &outcome, repeatable) else {
                 break outcome;
             };
@@ -199,7 +206,28 @@ fn copy<Req>(
     request: &Req,
 ) -> Result<Req, Stop> {
     operation.may_repeat()?;
+    if copier.repeats(request) == Repeats::Never {
+        return Err(Stop::NotIdempotent);
+    }
     copier.clone_request(request).ok_or(Stop::Uncloneable)
+}
+
+/// Whether the spare copy may be sent, after an attempt that reached nobody or may have been
+/// executed. Every attempt before that one reached nobody, or this would have ended there.
+#[inline]
+fn repeatable<Req>(
+    spare: &Result<Req, Stop>,
+    copier: &impl CloneRequest<Req>,
+    unsent: bool,
+) -> Result<(), Stop> {
+    let request = spare.as_ref().map_err(|stop| *stop)?;
+    match copier.repeats(request) {
+        Repeats::Always => Ok(()),
+        Repeats::IfUnsent if unsent => Ok(()),
+        Repeats::IfUnsent => Err(Stop::NotIdempotent),
+        // It was copied while it could be; what it shares with the original has become unusable.
+        Repeats::Never => Err(Stop::Uncloneable),
+    }
 }
 
 impl<S, Req, C, K, P> fmt::Debug for RetryFuture<S, Req, C, K, P>

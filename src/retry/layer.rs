@@ -39,7 +39,8 @@ impl<C, K, P> RetryLayer<C, K, P> {
     }
 
     /// How a request is copied, as a closure `Fn(&Req) -> Option<Req>` or another
-    /// [`CloneRequest`](crate::CloneRequest). A request that cannot be copied makes one attempt.
+    /// [`CloneRequest`](crate::CloneRequest). A request that cannot be copied makes one attempt; one
+    /// that [must not be executed twice](crate::Repeats) another only while it has reached nobody.
     ///
     /// Called before an attempt, and only if another could follow it.
     ///

@@ -108,9 +108,6 @@
 //! before and one after. No allocation, no timer, no write to shared memory while the budget is
 //! full, and no clock while it can pay, unless `max_elapsed` is set. The timer lies inside the future.
 
-#[cfg(feature = "serde")]
-mod budget_or_false;
-
 mod bucket;
 mod budget;
 mod budget_config;

@@ -11,10 +11,10 @@ use crate::{
     clock::Tick,
     error::StackError,
     telemetry::{
-        RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_OUT_OF_TIME, RETRY_RETRIED, RETRY_UNCLONEABLE,
-        Stopwatch,
+        RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_NOT_IDEMPOTENT, RETRY_OUT_OF_TIME,
+        RETRY_RETRIED, RETRY_UNCLONEABLE, Stopwatch,
     },
-    verdict::{FailureKind, Verdict},
+    verdict::{FailureKind, Verdict, VerdictKind},
 };
 
 /// One operation: its attempts so far, and the decision what follows each of them. The future of
@@ -26,11 +26,11 @@ pub(super) struct Operation {
     attempt: u32,
     /// Of the attempt before: what a retry of it costs, and what is returned if none follows.
     kind: FailureKind,
-    verdict: Verdict,
+    verdict: VerdictKind,
     /// The backoff before, for jitter that goes by it.
     last_backoff: Option<Duration>,
-    /// Read only where there is a limit to hold it against.
-    started: Option<Tick>,
+    /// [`Tick::NEVER`] where there is no limit to hold it against.
+    started: Tick,
     stopwatch: Stopwatch,
 }
 
@@ -50,6 +50,7 @@ pub(super) enum Stop {
     BudgetDenied,
     Uncloneable,
     OutOfTime,
+    NotIdempotent,
 }
 
 impl Stop {
@@ -59,6 +60,7 @@ impl Stop {
             Stop::BudgetDenied => RETRY_BUDGET_DENIED,
             Stop::Uncloneable => RETRY_UNCLONEABLE,
             Stop::OutOfTime => RETRY_OUT_OF_TIME,
+            Stop::NotIdempotent => RETRY_NOT_IDEMPOTENT,
         }
     }
 }
@@ -71,9 +73,9 @@ impl Operation {
             cell,
             attempt: 1,
             kind: FailureKind::Failed,
-            verdict: Verdict::Ignored,
+            verdict: VerdictKind::Ignored,
             last_backoff: None,
-            started: cell.config.max_elapsed.map(|_| Tick::now()),
+            started: cell.config.max_elapsed.map_or(Tick::NEVER, |_| Tick::now()),
             stopwatch: cell.meter.start(),
         }
     }
@@ -100,15 +102,16 @@ impl Operation {
         }
     }
 
-    /// The attempt is over. `repeatable` says whether its request can be sent again.
+    /// The attempt is over. `repeatable` says whether its request can be sent again, and is asked
+    /// only if that is wanted.
     #[inline]
     pub(super) fn after<Res, Err: StackError>(
         &mut self,
         verdict: Verdict,
         outcome: &Result<Res, Err>,
-        repeatable: Result<(), Stop>,
+        repeatable: impl FnOnce() -> Result<(), Stop>,
     ) -> Next {
-        self.verdict = verdict;
+        self.verdict = verdict.kind();
         match verdict {
             Verdict::Success | Verdict::Permanent => {
                 if let Some(budget) = self.cell.budget {
@@ -118,7 +121,7 @@ impl Operation {
             Verdict::Final | Verdict::Refused { .. } | Verdict::Ignored => {}
             Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
                 self.kind = FailureKind::of(verdict, outcome);
-                return self.after_failure(repeatable);
+                return self.after_failure(verdict.retry_after(), repeatable());
             }
         }
         self.finish();
@@ -126,10 +129,10 @@ impl Operation {
     }
 
     #[cold]
-    fn after_failure(&mut self, repeatable: Result<(), Stop>) -> Next {
-        match self.delay(repeatable) {
+    fn after_failure(&mut self, hint: Option<Duration>, repeatable: Result<(), Stop>) -> Next {
+        match self.delay(hint, repeatable) {
             Ok(delay) => {
-                self.cell.meter.retrying(self.attempt + 1, self.verdict.kind(), delay);
+                self.cell.meter.retrying(self.attempt + 1, self.verdict, delay);
                 Next::Retry(delay)
             }
             Err(stop) => {
@@ -140,7 +143,11 @@ impl Operation {
     }
 
     /// How long to wait before the next attempt, or why there is none. Takes nothing yet.
-    fn delay(&mut self, repeatable: Result<(), Stop>) -> Result<Duration, Stop> {
+    fn delay(
+        &mut self,
+        hint: Option<Duration>,
+        repeatable: Result<(), Stop>,
+    ) -> Result<Duration, Stop> {
         let config = &self.cell.config;
         if self.attempt >= config.max_attempts {
             return Err(Stop::Exhausted);
@@ -152,7 +159,7 @@ impl Operation {
         let backoff = next_backoff(&config.backoff, self.attempt, self.last_backoff);
         self.last_backoff = Some(backoff);
         // Law 8: on top of the hint, never below it, or all who were sent away come back at once.
-        let hint = self.verdict.retry_after().unwrap_or(Duration::ZERO);
+        let hint = hint.unwrap_or(Duration::ZERO);
         let delay = hint.min(config.max_retry_after).saturating_add(backoff);
         if self.too_late(delay) { Err(Stop::OutOfTime) } else { Ok(delay) }
     }
@@ -181,27 +188,25 @@ impl Operation {
 
     /// Law 9: whether an attempt would start after the operation's time, this long from now.
     fn too_late(&self, delay: Duration) -> bool {
-        match (self.started, self.cell.config.max_elapsed) {
-            (Some(started), Some(max)) => Tick::now().since(started).saturating_add(delay) >= max,
-            _ => false,
-        }
+        let late = |max| Tick::now().since(self.started).saturating_add(delay) >= max;
+        self.cell.config.max_elapsed.is_some_and(late)
     }
 
     /// How long until it is too late for an attempt to start, if it ever is.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        let (started, max) = (self.started?, self.cell.config.max_elapsed?);
-        Some(max.saturating_sub(Tick::now().since(started)))
+        let max = self.cell.config.max_elapsed?;
+        Some(max.saturating_sub(Tick::now().since(self.started)))
     }
 
     pub(super) fn stop(&self, stop: Stop) {
         self.cell.count(stop.row());
-        self.cell.meter.not_retrying(self.attempt, self.verdict.kind(), stop.row());
+        self.cell.meter.not_retrying(self.attempt, self.verdict, stop.row());
         self.finish();
     }
 
     #[inline]
     fn finish(&self) {
-        self.cell.meter.finish(self.verdict.kind() as usize, self.stopwatch);
+        self.cell.meter.finish(self.verdict as usize, self.stopwatch);
     }
 }
 
@@ -274,11 +279,11 @@ mod tests {
     #[test]
     fn an_operation_waits_for_nothing_that_it_cannot_have() {
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
-        for stop in [Stop::Uncloneable, Stop::BudgetDenied] {
-            let next = retry().begin().after(Verdict::Transient, &failure, Err(stop));
+        for stop in [Stop::Uncloneable, Stop::BudgetDenied, Stop::NotIdempotent] {
+            let next = retry().begin().after(Verdict::Transient, &failure, || Err(stop));
             assert_eq!(next, Next::Return);
         }
-        let next = retry().begin().after(Verdict::Transient, &failure, Ok(()));
+        let next = retry().begin().after(Verdict::Transient, &failure, || Ok(()));
         assert!(matches!(next, Next::Retry(delay) if delay <= 50 * MS), "{next:?}");
     }
 
@@ -287,7 +292,7 @@ mod tests {
         let retry = Retry::builder("r").max_retry_after(Duration::MAX).build().unwrap();
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
         let forever = Verdict::Throttled { retry_after: Some(Duration::MAX) };
-        let next = retry.begin().after(forever, &failure, Ok(()));
+        let next = retry.begin().after(forever, &failure, || Ok(()));
         assert_eq!(next, Next::Retry(Duration::MAX));
     }
 }

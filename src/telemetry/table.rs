@@ -88,6 +88,7 @@ pub(crate) const RETRY: Table = Table::new(
         retries("budget_denied"),
         retries("uncloneable"),
         retries("out_of_time"),
+        retries("not_idempotent"),
     ],
 );
 /// Another attempt was started.
@@ -100,6 +101,8 @@ pub(crate) const RETRY_BUDGET_DENIED: usize = 10;
 pub(crate) const RETRY_UNCLONEABLE: usize = 11;
 /// The next attempt would have started after `max_elapsed`.
 pub(crate) const RETRY_OUT_OF_TIME: usize = 12;
+/// The request must not be repeated after an attempt that may have been executed.
+pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 13;
 
 pub(crate) const TIMEOUT: Table = Table::new(
     "timeout",
@@ -126,6 +129,7 @@ pub(crate) const FALLBACK: Table = Table::new(
         fallbacks("function"),
         fallbacks("service"),
         fallbacks("uncloneable"),
+        fallbacks("not_idempotent"),
     ],
 );
 /// The primary's outcome went through as it was, and it was no failure to fall back from.
@@ -142,3 +146,32 @@ pub(crate) const FALLBACK_FUNCTION: usize = 4;
 pub(crate) const FALLBACK_SERVICE: usize = 5;
 /// There was no copy of the request to give to the backup service.
 pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
+/// The backup service must not get a request that the primary may have executed.
+pub(crate) const FALLBACK_NOT_IDEMPOTENT: usize = 7;
+
+#[cfg(feature = "http")]
+pub(crate) const BODY_TIMEOUT: Table = Table::new(
+    "body_timeout",
+    &[
+        calls("success"),
+        calls("error"),
+        calls("timed_out"),
+        calls("stalled"),
+        Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+    ],
+);
+/// The body was read to its end.
+#[cfg(feature = "http")]
+pub(crate) const BODY_SUCCESS: usize = 0;
+/// The call or its body failed.
+#[cfg(feature = "http")]
+pub(crate) const BODY_ERROR: usize = 1;
+/// The call with its body took too long.
+#[cfg(feature = "http")]
+pub(crate) const BODY_TIMED_OUT: usize = 2;
+/// The body made no progress.
+#[cfg(feature = "http")]
+pub(crate) const BODY_STALLED: usize = 3;
+/// A body timeout fired, for either reason.
+#[cfg(feature = "http")]
+pub(crate) const BODY_FIRED: usize = 4;

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A server that resets every stream, with a count of them.
-async fn resets(reason: Reason) -> (SocketAddr, Arc<AtomicUsize>) {
+pub(crate) async fn resets(reason: Reason) -> (SocketAddr, Arc<AtomicUsize>) {
     let streams = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&streams);
     let (address, _) = raw(move |stream| {

@@ -20,7 +20,8 @@ use tower::{Service, ServiceExt, service_fn};
 
 use super::{
     connections::{self, hyper, hyper_http2, reqwest},
-    servers::{closed_port, raw, read_head, serve},
+    http2,
+    servers::{answer_and_reset, closed_port, raw, read_head, serve},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -191,6 +192,72 @@ async fn law_08_a_retry_waits_for_as_long_as_the_server_asks_in_both_forms() {
         assert!((1000 * MS..1500 * MS).contains(&gap), "{gap:?}");
     }
     assert_eq!(arrivals.len(), 3);
+}
+
+fn post(address: impl std::fmt::Display) -> reqwest::Request {
+    let mut request = request(address);
+    *request.method_mut() = reqwest::Method::POST;
+    *request.body_mut() = Some("a payment".into());
+    request
+}
+
+#[tokio::test]
+async fn a_post_that_was_sent_is_not_sent_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let failing = serve(Router::new().fallback(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { StatusCode::SERVICE_UNAVAILABLE }
+    }))
+    .await;
+    let mut client = Stack::http()
+        .retry(retry().build().unwrap())
+        .layer(ServiceErrors)
+        .service(reqwest().build().unwrap());
+    let mut with_key = post(failing);
+    with_key.headers_mut().insert("idempotency-key", "8e03978e".parse().unwrap());
+    let mut put = post(failing);
+    *put.method_mut() = reqwest::Method::PUT;
+    for (request, expected) in [(post(failing), 1), (with_key, 3), (put, 3)] {
+        let response = client.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(asked.swap(0, Ordering::SeqCst), expected);
+    }
+    // Nor where the answer is lost, and the server may have made the payment.
+    let (resetting, accepted) = raw(|stream| answer_and_reset(stream, "")).await;
+    for (request, expected) in [(post(resetting), 1), (request(resetting), 3)] {
+        client.ready().await.unwrap().call(request).await.unwrap_err();
+        assert_eq!(accepted.swap(0, Ordering::SeqCst), expected);
+    }
+    // But where the sender says that it may.
+    let mut client = Stack::classified(http::Responses::new())
+        .clone_with(http::Idempotent::or(|_: &reqwest::Request| true))
+        .retry(retry().build().unwrap())
+        .layer(ServiceErrors)
+        .service(reqwest().build().unwrap());
+    client.ready().await.unwrap().call(post(failing)).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_post_that_was_not_sent_is_sent_again() {
+    let retry_of_posts = retry().build().unwrap();
+    let mut client = Stack::http()
+        .retry(retry_of_posts)
+        .layer(ServiceErrors)
+        .service(reqwest().build().unwrap());
+    let gone = closed_port().await;
+    client.ready().await.unwrap().call(post(gone)).await.unwrap_err();
+    assert_eq!(retry_of_posts.counts().retried, 2);
+
+    // A stream that the server refused, over HTTP/2.
+    let (refusing, streams) = http2::resets(h2::Reason::REFUSED_STREAM).await;
+    let mut client =
+        Stack::http().retry(retry().build().unwrap()).layer(ServiceErrors).service(hyper_http2());
+    let mut request = connections::get(refusing);
+    *request.method_mut() = ::http::Method::POST;
+    client.ready().await.unwrap().call(request).await.unwrap_err();
+    assert_eq!(streams.load(Ordering::SeqCst), 3);
 }
 
 #[test]
