@@ -117,7 +117,7 @@ async fn a_timeout_of_the_client_may_have_been_executed() {
     // While waiting for the answer.
     let (address, _) = raw(|mut stream| async move {
         read_head(&mut stream).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let client = reqwest().timeout(Duration::from_millis(50)).build().unwrap();
@@ -218,7 +218,7 @@ async fn a_request_that_cannot_be_sent_says_nothing_about_the_service() {
     // The request's own body fails.
     let (address, _) = raw(|mut stream| async move {
         read_head(&mut stream).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let broken = futures::stream::iter([Ok("begun"), Err("broken off")]);

@@ -108,10 +108,10 @@ async fn any_other_reset_may_have_been_executed() {
 #[tokio::test]
 async fn a_server_that_goes_away_has_not_processed_what_came_after() {
     const NO_ERROR: u8 = 0;
+    const INTERNAL_ERROR: u8 = 2;
     let (address, _) = goes_away(NO_ERROR).await;
     assert_eq!(verdicts(by_hyper(address).await), UNREACHABLE);
     assert_eq!(verdicts(by_reqwest(address, NEVER()).await), UNREACHABLE);
-    const INTERNAL_ERROR: u8 = 2;
     let (address, _) = goes_away(INTERNAL_ERROR).await;
     assert_eq!(verdicts(by_hyper(address).await), NO_ANSWER);
 }

@@ -120,7 +120,7 @@ async fn a_breaker_for_answers_and_one_for_connections() {
 async fn accepts_and_never_answers() {
     let (address, accepted) = raw(|mut stream| async move {
         read_head(&mut stream).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let breaker = breaker("silent").build().unwrap();

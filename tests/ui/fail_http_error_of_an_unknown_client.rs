@@ -3,13 +3,16 @@
 use buttress::{Retry, ServiceErrors, Stack};
 use tower::{Service, service_fn};
 
+type Request = http::Request<()>;
+type Response = http::Response<()>;
+
 #[derive(Debug)]
 struct ApiError;
 
+fn serve<S: Service<Request>>(_: S) {}
+
 fn main() {
+    let client = service_fn(|_: Request| async { Err::<Response, _>(ApiError) });
     let retry = Retry::builder("api").build().unwrap();
-    let mut client = Stack::http().retry(retry).layer(ServiceErrors).service(service_fn(
-        |_: http::Request<()>| async { Err::<http::Response<()>, _>(ApiError) },
-    ));
-    let _ = client.call(http::Request::new(()));
+    serve(Stack::http().retry(retry).layer(ServiceErrors).service(client));
 }

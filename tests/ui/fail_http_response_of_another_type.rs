@@ -3,10 +3,10 @@
 use buttress::{CircuitBreaker, ServiceErrors, Stack};
 use tower::{Service, service_fn};
 
+fn serve<S: Service<()>>(_: S) {}
+
 fn main() {
+    let client = service_fn(|()| async { Ok::<_, std::io::Error>("200 OK") });
     let breaker = CircuitBreaker::builder("api").build().unwrap();
-    let mut client = Stack::http().breaker(breaker).layer(ServiceErrors).service(service_fn(
-        |_: http::Request<()>| async { Ok::<String, std::io::Error>(String::new()) },
-    ));
-    let _ = client.call(http::Request::new(()));
+    serve(Stack::http().breaker(breaker).layer(ServiceErrors).service(client));
 }
