@@ -6,7 +6,7 @@
 
 // Programs compiled one by one take a while, and once is enough: with all features, as what the
 // compiler says does not depend on them.
-#![cfg(all(feature = "metrics", feature = "serde", feature = "tracing"))]
+#![cfg(all(feature = "metrics", feature = "reqwest", feature = "serde", feature = "tracing"))]
 
 #[test]
 fn traps_of_inference() {

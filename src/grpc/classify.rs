@@ -154,13 +154,9 @@ where
                 None if response.body().is_end_stream() => self.verdict_of_trailers(None),
                 None => Verdict::Success,
             },
-            Err(error) => match error.failure() {
-                Failure::NotSent => Verdict::Unreachable,
-                Failure::NoAnswer => Verdict::Transient,
-                Failure::Unusable => Verdict::Permanent,
-                Failure::Unsendable => Verdict::Ignored,
-                Failure::Status(status) => self.verdict(code_of_http(status), &HeaderMap::new()),
-            },
+            Err(error) => error
+                .failure()
+                .verdict(|status| self.verdict(code_of_http(status), &HeaderMap::new())),
         }
     }
 }

@@ -1,6 +1,9 @@
 use tonic::Status;
 
-use crate::error::{BoxError, Error};
+use crate::{
+    error::{BoxError, Error},
+    http::find,
+};
 
 /// An error with a status of gRPC in it: [`tonic::Status`], [`Error`] of it, a [`BoxError`], or an
 /// error of your own.
@@ -33,7 +36,7 @@ impl StatusError for BoxError {
     fn status(&self) -> Option<&Status> {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&**self);
         while let Some(error) = next {
-            if let Some(status) = error.downcast_ref() {
+            if let Some(status) = find::<Status>(error) {
                 return Some(status);
             }
             next = error.source();

@@ -2,7 +2,10 @@ use std::{convert::Infallible, error::Error as StdError, io};
 
 use http::StatusCode;
 
-use crate::error::{BoxError, Error};
+use crate::{
+    error::{BoxError, Error},
+    verdict::Verdict,
+};
 
 /// What became of a request that has no response.
 ///
@@ -43,7 +46,7 @@ impl Failure {
             if let Some(failure) = told_by(error) {
                 return failure;
             }
-            next = match error.downcast_ref::<io::Error>() {
+            next = match find::<io::Error>(error) {
                 // Its `source` would be the one of the error inside, and skip that.
                 Some(error) => error.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
                 None => error.source(),
@@ -53,29 +56,54 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What it means where outcomes are judged by what was answered, a status by this function.
+    pub(crate) fn verdict(self, of_status: impl FnOnce(StatusCode) -> Verdict) -> Verdict {
+        match self {
+            Failure::NotSent => Verdict::Unreachable,
+            Failure::NoAnswer => Verdict::Transient,
+            Failure::Unusable => Verdict::Permanent,
+            Failure::Unsendable => Verdict::Ignored,
+            Failure::Status(status) => of_status(status),
+        }
+    }
+}
+
+/// The error as this type, also inside of an [`Error`]: that one shows itself as the service's
+/// error, whose source is its own, so that a walk from source to source would pass it by.
+pub(crate) fn find<'a, E>(error: &'a (dyn StdError + 'static)) -> Option<&'a E>
+where
+    E: StdError + 'static,
+{
+    match error.downcast_ref::<Error<E>>() {
+        Some(Error::Service(error)) => Some(error),
+        _ => error.downcast_ref(),
+    }
+}
+
 /// What this error says, without its sources.
 fn told_by(error: &(dyn StdError + 'static)) -> Option<Failure> {
     #[cfg(feature = "reqwest")]
-    if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+    if let Some(error) = find::<reqwest::Error>(error) {
         return told_by_reqwest(error);
     }
     #[cfg(feature = "hyper-util")]
-    if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+    if let Some(error) = find::<hyper_util::client::legacy::Error>(error) {
         return error.is_connect().then_some(Failure::NotSent);
     }
     #[cfg(any(feature = "hyper-util", feature = "reqwest", feature = "tonic"))]
-    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+    if let Some(error) = find::<hyper::Error>(error) {
         return told_by_hyper(error);
     }
     #[cfg(feature = "h2")]
-    if let Some(error) = error.downcast_ref::<h2::Error>() {
+    if let Some(error) = find::<h2::Error>(error) {
         return told_by_h2(error);
     }
     #[cfg(feature = "tonic")]
     if error.is::<tonic::ConnectError>() {
         return Some(Failure::NotSent);
     }
-    match error.downcast_ref::<io::Error>()?.kind() {
+    match find::<io::Error>(error)?.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable => {
             Some(Failure::NotSent)
         }

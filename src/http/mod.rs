@@ -1,4 +1,62 @@
 //! HTTP: what a response means, which requests may be repeated, and refusals as responses.
+//!
+//! Circuit breakers, retries and fallbacks have to know what a failure is, and HTTP makes that easy
+//! to get wrong. A client answers `Ok(503)`, so a policy that looks at `Err` sees a service in good
+//! health. A server that is overloaded says when to come back (`Retry-After`), and a retry that does
+//! not listen makes it worse. And a POST may be a payment: repeated because its answer got lost, it
+//! is made twice. [`Stack::http`](crate::Stack::http) knows all that.
+//!
+//! ```no_run
+//! # #[cfg(feature = "reqwest")]
+//! # mod example {
+//! use buttress::{CircuitBreaker, Retry, ServiceErrors, Stack};
+//! use std::time::Duration;
+//! use tower::{Service, ServiceExt};
+//!
+//! async fn stock(request: reqwest::Request) -> Result<String, Box<dyn std::error::Error>> {
+//!     let breaker = CircuitBreaker::builder("stock").build()?; // once, at the start
+//!     let retry = Retry::builder("stock").build()?;
+//!     let mut client = Stack::http()
+//!         .timeout(Duration::from_secs(3))       // the whole operation
+//!         .retry(retry)                          // what may be executed twice, or was not sent
+//!         .breaker(breaker)
+//!         .timeout(Duration::from_millis(500))   // each attempt
+//!         .layer(ServiceErrors)
+//!         .service(reqwest::Client::new());
+//!     Ok(client.ready().await?.call(request).await?.text().await?)
+//! }
+//! # }
+//! ```
+//!
+//! # What means what
+//!
+//! [`Responses`] is the classifier: which statuses are failures, in a table that you can
+//! [amend](Responses::except), and what the errors of clients mean. It reads [`ResponseHead`]s, so it
+//! serves every client, and asks errors that are [`ClientError`]s what became of the request:
+//!
+//! | | features | response | error |
+//! |---|---|---|---|
+//! | reqwest | `reqwest` | `reqwest::Response` | `reqwest::Error` |
+//! | hyper-util | `hyper-util`, and `h2` for HTTP/2 | `http::Response` | `hyper_util::client::legacy::Error` |
+//! | hyper | the same | `http::Response` | `hyper::Error` |
+//! | your own | | [`ResponseHead`] | [`ClientError`], in one line |
+//!
+//! # Sent or not sent
+//!
+//! What failed before it was sent was not executed, and can be sent again whatever it is. The verdict
+//! on it is [`Unreachable`](crate::Verdict::Unreachable): no connection, no such host, no TLS; a stream
+//! of HTTP/2 that the server refused, or that it had not begun when it went away (feature `h2`; reqwest
+//! repeats those by itself, up to twice, before anybody sees them). After that, nobody can know: a
+//! connection reset, an answer that broke off, a timeout are [`Transient`](crate::Verdict::Transient),
+//! and whether such a request is repeated depends on it being [`Idempotent`].
+//!
+//! [`Connections`] is the classifier for a breaker that looks at connections alone: any response is
+//! a success.
+//!
+//! # Bodies
+//!
+//! The futures of HTTP clients end with the headers of the response, and so does what these policies
+//! see of it. What comes after, and requests whose bodies are streams, are the matter of [`body`].
 
 pub mod body;
 
@@ -19,6 +77,8 @@ mod stack;
 pub use body::{BodyTimeout, BodyTimeoutConfig, ReplayBody, ReplayLayer};
 pub use connections::Connections;
 pub use context::ExtensionContext;
+#[cfg(feature = "tonic")]
+pub(crate) use failure::find;
 pub use failure::{ClientError, Failure};
 pub use hints::{MAX_HINT, retry_after};
 pub use idempotent::{Idempotent, IdempotentOr, Repeatable};

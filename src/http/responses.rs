@@ -1,6 +1,6 @@
 use http::{HeaderMap, StatusCode};
 
-use super::{ClientError, Failure, ResponseHead, retry_after};
+use super::{ClientError, ResponseHead, retry_after};
 use crate::verdict::{Classify, Verdict, VerdictKind};
 
 /// What the outcomes of HTTP requests mean: the classifier for a client.
@@ -114,14 +114,8 @@ where
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict {
         match outcome {
             Ok(response) => self.verdict(response.status(), response.headers()),
-            Err(error) => match error.failure() {
-                Failure::NotSent => Verdict::Unreachable,
-                Failure::NoAnswer => Verdict::Transient,
-                Failure::Unusable => Verdict::Permanent,
-                Failure::Unsendable => Verdict::Ignored,
-                // The headers are gone, and a hint with them.
-                Failure::Status(status) => self.verdict(status, &HeaderMap::new()),
-            },
+            // Where a status has become an error its headers are gone, and a hint with them.
+            Err(error) => error.failure().verdict(|status| self.verdict(status, &HeaderMap::new())),
         }
     }
 }
