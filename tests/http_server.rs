@@ -44,11 +44,11 @@ fn breaker() -> CircuitBreaker {
 
 #[tokio::test]
 async fn one_breaker_protects_all_routes_of_a_router() {
-    let handled = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     let handler = |status: StatusCode| {
-        let handled = handled.clone();
+        let calls = calls.clone();
         move || async move {
-            handled.fetch_add(1, Ordering::SeqCst);
+            calls.fetch_add(1, Ordering::SeqCst);
             status
         }
     };
@@ -72,7 +72,7 @@ async fn one_breaker_protects_all_routes_of_a_router() {
     assert_eq!(breaker.state(), buttress::breaker::State::Open);
 
     // Tripped on one route over the calls of three, it refuses on all of them, without a call.
-    let so_far = handled.load(Ordering::SeqCst);
+    let so_far = calls.load(Ordering::SeqCst);
     for path in ["/fine", "/fine/too", "/broken"] {
         let refused = get_from(address, path).await;
         assert_eq!(refused.status(), 503, "{path}");
@@ -86,7 +86,7 @@ async fn one_breaker_protects_all_routes_of_a_router() {
         assert_eq!(problem["code"], "circuit_open");
         assert!(!problem.to_string().contains("orders"), "the policy's name stays inside");
     }
-    assert_eq!(handled.load(Ordering::SeqCst), so_far);
+    assert_eq!(calls.load(Ordering::SeqCst), so_far);
     breaker.reset();
     assert_eq!(get_from(address, "/fine").await.status(), 200);
 }

@@ -126,8 +126,7 @@ fn a_retry_without_a_budget() {
     comes_back(&config);
     assert_eq!(
         error::<RetryConfig>("budget = true"),
-        "invalid value: boolean `true`, expected a table of the budget's settings, or `false` for \
-         no budget"
+        "invalid value: boolean `true`, expected a table of settings, or `false` for none"
     );
     assert_eq!(
         error::<RetryConfig>("budget = { rato = 0.1 }"),
