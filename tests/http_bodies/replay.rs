@@ -1,20 +1,30 @@
 //! The replay body over bodies that follow a script.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use buttress::{
-    BoxError,
-    http::body::{ReplayBody, ReplayError},
+    Backoff, BoxError, Error, Jitter, Retry, Stack, Verdict, classify_response,
+    http::{
+        Idempotent, ReplayLayer,
+        body::{ReplayBody, ReplayError},
+    },
 };
 use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
+use tower::{Service, ServiceExt, service_fn};
 
-use crate::script::{Failed, Script, Step, data, poll, script, trailers};
+use crate::script::{Failed, Script, Step, data, ms, poll, script, trailers};
 use crate::support::{Wakes, panics};
 
 const LIMIT: usize = 16;
@@ -227,6 +237,38 @@ fn the_stream_goes_with_its_last_copy() {
     assert_eq!(alive.load(Ordering::SeqCst), 1);
     drop(second);
     assert_eq!(alive.load(Ordering::SeqCst), 0);
+}
+
+/// A client's connection task goes on sending after the answer has come. By the time of the next
+/// attempt the body is past what is kept, so the answer that there is, is the answer.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_gets_too_far_during_the_backoff_is_not_sent_again() {
+    for (pieces, status, retried, uncloneable) in [(3, 200, 1, 0), (5, 503, 0, 1)] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let server = service_fn(move |request: Request<ReplayBody<Script>>| {
+            tokio::spawn(async move { request.into_body().collect().await.map(drop) });
+            let status = [503, 200][calls.fetch_add(1, Ordering::SeqCst)];
+            let response = Response::builder().status(status).body(());
+            async move { Ok::<_, Error<Infallible>>(response.unwrap()) }
+        });
+        let backoff = Backoff::constant(ms(100)).jitter(Jitter::None);
+        let retry = Retry::builder("too far").max_attempts(2).backoff(backoff).build().unwrap();
+        let by_status = classify_response(|response: &Response<()>| match response.status() {
+            StatusCode::OK => Verdict::Success,
+            _ => Verdict::Transient,
+        });
+        let mut client = Stack::classified(by_status)
+            .clone_with(Idempotent)
+            .layer(ReplayLayer::new().limit(LIMIT))
+            .retry(retry)
+            .service(server);
+        let steps = (0..pieces).flat_map(|_| [Step::Wait(ms(10)), data("four")]);
+        let request = Request::get("/").body(script(steps)).unwrap();
+        let response = client.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        let counts = retry.counts();
+        assert_eq!((counts.retried, counts.uncloneable), (retried, uncloneable));
+    }
 }
 
 proptest! {

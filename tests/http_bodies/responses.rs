@@ -116,12 +116,13 @@ async fn a_slow_reader_is_not_blamed() {
     let (mut read, mut naps) = (0, 0);
     while let Some(frame) = body.frame().await {
         read += frame.unwrap().into_data().unwrap().len();
-        if read > naps * piece.len() && naps < PIECES {
+        if naps < 3 {
             naps += 1;
             sleep(ms(150)).await;
         }
     }
-    assert_eq!((read, naps), (PIECES * piece.len(), PIECES));
+    assert_eq!(read, PIECES * piece.len());
+    assert!(naps > 1, "it came all at once");
     let snapshot = breaker.snapshot();
     assert_eq!((snapshot.calls, snapshot.failures), (1, 0));
 }
