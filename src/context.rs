@@ -150,7 +150,7 @@ impl CallContext {
 
 /// Takes a [`CallContext`] along with a request.
 ///
-/// Implemented for [`NoContext`], the default, for [`TaskContext`], and with feature `http` for
+/// Implemented for [`TaskContext`] and with feature `http` for
 /// `http::ExtensionContext`. For a request with a field for it:
 ///
 /// ```
@@ -187,10 +187,6 @@ impl CallContext {
     note = "`TaskContext` carries it for every request, with the task"
 )]
 pub trait CarryContext<Req> {
-    /// False for [`NoContext`] alone: nobody then reads the clock for a deadline that nobody is
-    /// told of.
-    const CARRIES: bool = true;
-
     /// What the future of a call becomes: the same, if the request itself carries the context.
     type Future<F: Future>: Future<Output = F::Output>;
 
@@ -206,11 +202,44 @@ pub trait CarryContext<Req> {
     ) -> Self::Future<F>;
 }
 
-/// Carries nothing, and costs nothing.
+/// Carries nothing, and costs nothing: what layers have until they are given a carrier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoContext;
 
-impl<Req> CarryContext<Req> for NoContext {
+/// What layers have once they are given a carrier, a [`CarryContext`].
+///
+/// A type of its own, so that a layer without one is not merely one that finds nothing: its futures
+/// have no room for what they could be told, and it never reads a clock for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried<X>(pub(crate) X);
+
+/// Either [`NoContext`] or [`Carried`] by something. Named in bounds only; sealed.
+pub trait Carrier<Req>: sealed::Sealed {
+    /// Whether anything is carried.
+    const CARRIES: bool;
+
+    /// What the future of a call becomes.
+    type Future<F: Future>: Future<Output = F::Output>;
+
+    /// What is known about this request.
+    fn context(&self, request: &Req) -> CallContext;
+
+    /// Makes a call that carries this context.
+    fn carry<F: Future>(
+        &self,
+        context: CallContext,
+        request: Req,
+        call: impl FnOnce(Req) -> F,
+    ) -> Self::Future<F>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::NoContext {}
+    impl<X> Sealed for super::Carried<X> {}
+}
+
+impl<Req> Carrier<Req> for NoContext {
     const CARRIES: bool = false;
 
     type Future<F: Future> = F;
@@ -223,6 +252,30 @@ impl<Req> CarryContext<Req> for NoContext {
     #[inline]
     fn carry<F: Future>(&self, _: CallContext, request: Req, call: impl FnOnce(Req) -> F) -> F {
         call(request)
+    }
+}
+
+impl<X, Req> Carrier<Req> for Carried<X>
+where
+    X: CarryContext<Req>,
+{
+    const CARRIES: bool = true;
+
+    type Future<F: Future> = X::Future<F>;
+
+    #[inline]
+    fn context(&self, request: &Req) -> CallContext {
+        self.0.context(request)
+    }
+
+    #[inline]
+    fn carry<F: Future>(
+        &self,
+        context: CallContext,
+        request: Req,
+        call: impl FnOnce(Req) -> F,
+    ) -> X::Future<F> {
+        self.0.carry(context, request, call)
     }
 }
 
@@ -286,8 +339,8 @@ mod tests {
     #[test]
     fn the_default_carrier_costs_nothing() {
         assert_eq!(size_of::<NoContext>(), 0);
-        assert_eq!(size_of::<<NoContext as CarryContext<()>>::Future<std::future::Ready<u8>>>(), 2);
-        const { assert!(!<NoContext as CarryContext<()>>::CARRIES) };
+        assert_eq!(size_of::<<NoContext as Carrier<()>>::Future<std::future::Ready<u8>>>(), 2);
+        assert_eq!(Carrier::context(&NoContext, &()), CallContext::new());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@ use tower_layer::{Identity, Layer};
 
 use crate::{
     breaker::{CircuitBreaker, CircuitBreakerLayer},
-    context::NoContext,
+    context::{Carried, NoContext},
     fallback::{Backup, Fallback, FallbackLayer, Value},
     request::Cloned,
     retry::RetryLayer,
@@ -102,9 +102,9 @@ impl<C, K, X> Stack<C, K, Identity, X> {
     /// because it holds for all.
     ///
     /// Default: [`NoContext`], they learn and tell nothing.
-    pub fn context<Y>(self, carrier: Y) -> Stack<C, K, Identity, Y> {
+    pub fn context<Y>(self, carrier: Y) -> Stack<C, K, Identity, Carried<Y>> {
         let Stack { classifier, copier, carrier: _, layers } = self;
-        Stack { classifier, copier, carrier, layers }
+        Stack { classifier, copier, carrier: Carried(carrier), layers }
     }
 }
 
@@ -135,7 +135,7 @@ impl<C: Clone, K: Clone, X: Clone, L> Stack<C, K, L, X> {
         self,
         timeout: impl Into<Timeout>,
     ) -> Layered<C, K, X, TimeoutLayer<Fixed, X>, L> {
-        let layer = timeout.into().layer().context(self.carrier.clone());
+        let layer = timeout.into().layer().carried(self.carrier.clone());
         self.layer(layer)
     }
 
@@ -147,7 +147,7 @@ impl<C: Clone, K: Clone, X: Clone, L> Stack<C, K, L, X> {
     ) -> Layered<C, K, X, RetryLayer<C, K, P, X>, L> {
         let layer = retry.into();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
-        let layer = layer.context(self.carrier.clone());
+        let layer = layer.carried(self.carrier.clone());
         self.layer(layer)
     }
 

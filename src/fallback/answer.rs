@@ -52,7 +52,7 @@ pub trait Answer<Req, Res, Err>: Kind {
         kept: Self::Kept,
         outcome: Result<Res, Err>,
         kind: VerdictKind,
-    ) -> Result<Self::Future, Unanswered<Res, Err>>;
+    ) -> Result<Self::Future, (Unanswered, Result<Res, Err>)>;
 
     /// The primary cannot be called: what is needed of that error later.
     fn unready(error: Err) -> Self::Unready;
@@ -61,13 +61,13 @@ pub trait Answer<Req, Res, Err>: Kind {
     fn answer_unready(&self, request: Req, unready: Self::Unready) -> Self::Future;
 }
 
-/// An outcome that a backup cannot stand in for, and why.
-#[derive(Debug)]
-pub enum Unanswered<Res, Err> {
+/// Why a backup cannot stand in for an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
     /// There is no copy of the request.
-    Uncloneable(Result<Res, Err>),
+    Uncloneable,
     /// The primary may have executed the request, which must not happen twice.
-    NotIdempotent(Result<Res, Err>),
+    NotIdempotent,
 }
 
 mod sealed {
@@ -114,7 +114,7 @@ impl<V: Clone, Req, Err> Answer<Req, V, Err> for Value<V> {
         value: Self::Kept,
         _: Result<V, Err>,
         _: VerdictKind,
-    ) -> Result<Self::Future, Unanswered<V, Err>> {
+    ) -> Result<Self::Future, (Unanswered, Result<V, Err>)> {
         Ok(ready(Ok(value.clone())))
     }
 
@@ -162,7 +162,7 @@ where
         function: Self::Kept,
         outcome: Result<Res, Err>,
         _: VerdictKind,
-    ) -> Result<Self::Future, Unanswered<Res, Err>> {
+    ) -> Result<Self::Future, (Unanswered, Result<Res, Err>)> {
         Ok(ready(function(outcome)))
     }
 
@@ -214,7 +214,7 @@ where
         function: Self::Kept,
         outcome: Result<Res, Err>,
         _: VerdictKind,
-    ) -> Result<Fut, Unanswered<Res, Err>> {
+    ) -> Result<Fut, (Unanswered, Result<Res, Err>)> {
         Ok(function(outcome))
     }
 
@@ -277,11 +277,11 @@ where
         (backup, request, clone_request): Self::Kept,
         outcome: Result<B::Response, B::Error>,
         kind: VerdictKind,
-    ) -> Result<Self::Future, Unanswered<B::Response, B::Error>> {
-        let Some(request) = request else { return Err(Unanswered::Uncloneable(outcome)) };
+    ) -> Result<Self::Future, (Unanswered, Result<B::Response, B::Error>)> {
+        let Some(request) = request else { return Err((Unanswered::Uncloneable, outcome)) };
         match clone_request.repeats(&request) {
             Repeats::IfUnsent if !is_unsent(&outcome, kind) => {
-                Err(Unanswered::NotIdempotent(outcome))
+                Err((Unanswered::NotIdempotent, outcome))
             }
             // It was copied while it could be; what it shares with the original has become
             // unusable since.

@@ -2,7 +2,7 @@
 // the cell of unnamed fallbacks is a `static`, which loom's atomics cannot be.
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::FallbackConfig;
+use super::{FallbackConfig, answer::Unanswered};
 use crate::{
     telemetry::{self, Meter, Stopwatch},
     verdict::VerdictKind,
@@ -90,20 +90,15 @@ impl FallbackCell {
         }
     }
 
-    /// The primary's failure goes through because the request could not be copied for the backup.
+    /// The primary's failure goes through because the backup has no request that it may be given.
     #[cold]
-    pub(super) fn uncloneable(&self, stopwatch: Stopwatch) {
-        self.uncloneable.fetch_add(1, Ordering::Relaxed);
-        self.meter.count(telemetry::FALLBACK_UNCLONEABLE);
-        self.failed(stopwatch);
-    }
-
-    /// The primary's failure goes through because the backup must not repeat what the primary may
-    /// have done.
-    #[cold]
-    pub(super) fn not_idempotent(&self, stopwatch: Stopwatch) {
-        self.not_idempotent.fetch_add(1, Ordering::Relaxed);
-        self.meter.count(telemetry::FALLBACK_NOT_IDEMPOTENT);
+    pub(super) fn unanswered(&self, why: Unanswered, stopwatch: Stopwatch) {
+        let (count, row) = match why {
+            Unanswered::Uncloneable => (&self.uncloneable, telemetry::FALLBACK_UNCLONEABLE),
+            Unanswered::NotIdempotent => (&self.not_idempotent, telemetry::FALLBACK_NOT_IDEMPOTENT),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.meter.count(row);
         self.failed(stopwatch);
     }
 

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    answer::{Answer, Labelled, Unanswered},
+    answer::{Answer, Labelled},
     cell::FallbackCell,
 };
 use crate::{
@@ -118,12 +118,8 @@ where
                     };
                     let answer = match A::answer(kept, outcome, kind) {
                         Ok(answer) => answer,
-                        Err(Unanswered::Uncloneable(outcome)) => {
-                            cell.uncloneable(*this.stopwatch);
-                            return Poll::Ready(outcome);
-                        }
-                        Err(Unanswered::NotIdempotent(outcome)) => {
-                            cell.not_idempotent(*this.stopwatch);
+                        Err((why, outcome)) => {
+                            cell.unanswered(why, *this.stopwatch);
                             return Poll::Ready(outcome);
                         }
                     };

@@ -13,7 +13,7 @@ use super::{
     operation::{Deadline, Next, Operation, Stop, sleep},
 };
 use crate::{
-    context::{CallContext, CarryContext, NoContext},
+    context::{CallContext, Carrier, NoContext},
     error::StackError,
     request::{CloneRequest, Repeats},
     verdict::{Classify, Verdict},
@@ -35,7 +35,7 @@ pin_project! {
     pub struct RetryFuture<S, Req, C, K, P, X = NoContext>
     where
         S: Service<Req>,
-        X: CarryContext<Req>,
+        X: Carrier<Req>,
     {
         // The instance every attempt is made on; gone once the operation is over, and with it
         // whatever its readiness had reserved.
@@ -78,7 +78,7 @@ impl<S, Req, C, K, P, X> RetryFuture<S, Req, C, K, P, X>
 where
     S: Service<Req>,
     K: CloneRequest<Req>,
-    X: CarryContext<Req>,
+    X: Carrier<Req>,
 {
     /// Makes the first attempt on `service`, which is ready.
     #[inline]
@@ -116,15 +116,16 @@ where
     C: Classify<S::Response, S::Error>,
     K: CloneRequest<Req>,
     P: PrepareRequest<Req>,
-    X: CarryContext<Req>,
+    X: Carrier<Req>,
 {
     type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let outcome = loop {
-            let (outcome, called) = match this.state.as_mut().project() {
-                StateProjection::Attempt { attempt } => (ready!(attempt.poll(cx)), true),
+            let mut sent = true;
+            let outcome = match this.state.as_mut().project() {
+                StateProjection::Attempt { attempt } => ready!(attempt.poll(cx)),
                 StateProjection::Backoff { sleep } => {
                     ready!(sleep.poll(cx));
                     this.state.set(State::Readiness { patience: None });
@@ -177,14 +178,15 @@ where
                             // none of the permits that it may have got on the way (law 2).
                             *service = service.clone();
                             this.operation.failed_unstarted();
-                            (Err(error), false)
+                            sent = false;
+                            Err(error)
                         }
                     }
                 }
                 StateProjection::Done => panic!("{POLLED_AGAIN}"),
             };
             let verdict = Verdict::of(this.classifier, &outcome);
-            let unsent = !called || verdict == Verdict::Unreachable;
+            let unsent = !sent || verdict == Verdict::Unreachable;
             let repeatable = || {
                 repeatable(this.spare, this.copier, unsent)?;
                 Ok(deadline(this.spare, this.carrier))
@@ -262,7 +264,7 @@ fn told<X, Req>(
     context: CallContext,
 ) -> CallContext
 where
-    X: CarryContext<Req>,
+    X: Carrier<Req>,
 {
     if X::CARRIES
         && operation.repeats()
@@ -278,7 +280,7 @@ where
 
 /// When a copy of the request has to have been answered.
 #[inline]
-fn deadline<Req>(spare: &Result<Req, Stop>, carrier: &impl CarryContext<Req>) -> Deadline {
+fn deadline<Req>(spare: &Result<Req, Stop>, carrier: &impl Carrier<Req>) -> Deadline {
     spare.as_ref().ok().and_then(|request| carrier.context(request).deadline)
 }
 
@@ -303,7 +305,7 @@ fn repeatable<Req>(
 impl<S, Req, C, K, P, X> fmt::Debug for RetryFuture<S, Req, C, K, P, X>
 where
     S: Service<Req>,
-    X: CarryContext<Req>,
+    X: Carrier<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {

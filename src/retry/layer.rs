@@ -3,7 +3,11 @@ use std::fmt;
 use tower_layer::Layer;
 
 use super::{Retry, RetryService, Unchanged};
-use crate::{context::NoContext, request::Cloned, verdict::Errors};
+use crate::{
+    context::{Carried, NoContext},
+    request::Cloned,
+    verdict::Errors,
+};
 
 /// Wraps services with a [`Retry`]; made by [`Retry::layer`].
 ///
@@ -80,7 +84,11 @@ impl<C, K, P, X> RetryLayer<C, K, P, X> {
     /// [`RetryCounts::retried_above`](super::RetryCounts::retried_above) grows if that fails.
     ///
     /// Default: [`NoContext`], nothing is read or told, at no cost.
-    pub fn context<Y>(self, carrier: Y) -> RetryLayer<C, K, P, Y> {
+    pub fn context<Y>(self, carrier: Y) -> RetryLayer<C, K, P, Carried<Y>> {
+        self.carried(Carried(carrier))
+    }
+
+    pub(crate) fn carried<Y>(self, carrier: Y) -> RetryLayer<C, K, P, Y> {
         let RetryLayer { retry, classifier, copier, preparer, carrier: _ } = self;
         RetryLayer { retry, classifier, copier, preparer, carrier }
     }

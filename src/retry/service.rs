@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use super::{PrepareRequest, Retry, RetryFuture};
 use crate::{
-    context::{CarryContext, NoContext},
+    context::{Carrier, NoContext},
     error::StackError,
     request::CloneRequest,
     verdict::Classify,
@@ -56,7 +56,7 @@ where
     C: Classify<S::Response, S::Error> + Clone,
     K: CloneRequest<Req> + Clone,
     P: PrepareRequest<Req> + Clone,
-    X: CarryContext<Req> + Clone,
+    X: Carrier<Req> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;

@@ -3,12 +3,11 @@ use std::{borrow::Cow, fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer,
-    future::{Limit, SetBy},
+    DeadlineFuture, TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer, future::Limit,
 };
 use crate::{
     cell,
-    context::{CallContext, CarryContext},
+    context::CarryContext,
     error::{ConfigError, PolicyError, StackError},
     telemetry::{self, Meter, Stopwatch},
 };
@@ -59,12 +58,10 @@ impl TimeoutCell {
 
     #[cold]
     pub(super) fn time_out(&self, limit: Limit, stopwatch: Stopwatch) -> PolicyError {
-        let error = match limit.set_by {
-            SetBy::Timeout => PolicyError::timed_out(self.name, limit.after),
-            SetBy::Caller | SetBy::Refusal => PolicyError::caller_timed_out(self.name, limit.after),
-            SetBy::Deadline => {
-                PolicyError::caller_timed_out(self.name, limit.after.saturating_sub(TICK))
-            }
+        let error = if limit.callers {
+            PolicyError::caller_timed_out(self.name, limit.after)
+        } else {
+            PolicyError::timed_out(self.name, limit.after)
         };
         self.meter.finish(telemetry::TIMEOUT_TIMED_OUT, stopwatch);
         self.meter.count(telemetry::TIMEOUT_FIRED);
@@ -72,6 +69,7 @@ impl TimeoutCell {
         error
     }
 
+    #[cold]
     pub(super) fn refuse(&self, left: Duration) -> PolicyError {
         let error = PolicyError::deadline_too_short(self.name, left, self.min_remaining);
         self.meter.count(telemetry::TIMEOUT_TOO_SHORT);
@@ -156,7 +154,7 @@ impl Timeout {
     #[inline]
     pub(super) fn limit<F>(self, request: Option<Duration>, inner: F) -> TimeoutFuture<F> {
         let after = request.unwrap_or(self.after);
-        TimeoutFuture::new(self.cell, self.allow(after), inner)
+        TimeoutFuture::new(self.cell, Limit { after, callers: after < self.after }, inner)
     }
 
     /// Makes a call that is limited to that, and to the deadline of the request's context; and tells
@@ -168,37 +166,26 @@ impl Timeout {
         limit: Option<Duration>,
         request: Req,
         call: impl FnOnce(Req) -> F,
-    ) -> TimeoutFuture<X::Future<F>>
+    ) -> DeadlineFuture<X::Future<F>>
     where
         X: CarryContext<Req>,
         F: Future,
     {
-        if !X::CARRIES {
-            return self.limit(limit, carrier.carry(CallContext::new(), request, call));
-        }
         let (mut context, now) = (carrier.context(&request), Instant::now());
-        let mut limit = self.allow(limit.unwrap_or(self.after));
+        let mut after = limit.unwrap_or(self.after);
         if let Some(deadline) = context.deadline {
             let left = deadline.saturating_duration_since(now);
             if left.is_zero() || left < self.cell.min_remaining {
-                return TimeoutFuture::refused(self.cell, left);
+                return DeadlineFuture::refused(self.cell, left);
             }
-            let cut = left.saturating_add(TICK);
-            if cut < limit.after {
-                limit = Limit { after: cut, set_by: SetBy::Deadline };
-            }
+            after = after.min(left.saturating_add(TICK));
         }
         // What the clock cannot hold is no limit, and so no deadline.
-        if let Some(end) = now.checked_add(limit.after) {
+        if let Some(end) = now.checked_add(after) {
             context = context.due(end);
         }
-        TimeoutFuture::new(self.cell, limit, carrier.carry(context, request, call))
-    }
-
-    #[inline]
-    fn allow(self, after: Duration) -> Limit {
-        let set_by = if after < self.after { SetBy::Caller } else { SetBy::Timeout };
-        Limit { after, set_by }
+        let inner = carrier.carry(context, request, call);
+        DeadlineFuture::new(self.limit(Some(after), inner))
     }
 }
 

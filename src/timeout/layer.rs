@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use tower_layer::Layer;
 
 use super::{ReadyTimeoutService, Timeout, TimeoutService};
-use crate::context::NoContext;
+use crate::context::{Carried, NoContext};
 
 /// Limits each call of a service; made by [`Timeout::layer`].
 #[derive(Clone, Copy)]
@@ -96,7 +96,11 @@ impl<D, X> TimeoutLayer<D, X> {
     /// Reads the clock once per call.
     ///
     /// Default: [`NoContext`], no deadlines, at no cost.
-    pub fn context<Y>(self, carrier: Y) -> TimeoutLayer<D, Y> {
+    pub fn context<Y>(self, carrier: Y) -> TimeoutLayer<D, Carried<Y>> {
+        self.carried(Carried(carrier))
+    }
+
+    pub(crate) fn carried<Y>(self, carrier: Y) -> TimeoutLayer<D, Y> {
         TimeoutLayer { timeout: self.timeout, per_request: self.per_request, carrier }
     }
 

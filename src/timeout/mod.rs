@@ -70,6 +70,7 @@
 //! feature `metrics`) for the life of the process, an unnamed one nothing.
 
 mod config;
+mod deadline;
 mod future;
 mod handle;
 mod layer;
@@ -77,6 +78,7 @@ mod ready_service;
 mod service;
 
 pub use config::{TimeoutBuilder, TimeoutConfig};
+pub use deadline::DeadlineFuture;
 pub use future::TimeoutFuture;
 pub use handle::Timeout;
 pub use layer::{Fixed, ReadyTimeoutLayer, RequestTimeout, TimeoutLayer};

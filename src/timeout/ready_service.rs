@@ -5,9 +5,9 @@ use std::{
 
 use tower_service::Service;
 
-use super::{Fixed, RequestTimeout, Timeout, TimeoutFuture};
+use super::{DeadlineFuture, Fixed, RequestTimeout, Timeout, TimeoutFuture};
 use crate::{
-    context::{CarryContext, NoContext},
+    context::{Carried, CarryContext, NoContext},
     error::StackError,
     ready_call::ReadyCall,
 };
@@ -51,7 +51,29 @@ impl<S, D, X> ReadyTimeoutService<S, D, X> {
     }
 }
 
-impl<S, D, X, Req> Service<Req> for ReadyTimeoutService<S, D, X>
+impl<S, D, Req> Service<Req> for ReadyTimeoutService<S, D>
+where
+    S: Service<Req> + Clone,
+    S::Error: StackError,
+    D: RequestTimeout<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = TimeoutFuture<ReadyCall<S, Req>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let limit = self.per_request.request_timeout(&request);
+        self.timeout.limit(limit, ReadyCall::new(self.inner.clone(), request))
+    }
+}
+
+impl<S, D, X, Req> Service<Req> for ReadyTimeoutService<S, D, Carried<X>>
 where
     S: Service<Req> + Clone,
     S::Error: StackError,
@@ -60,7 +82,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = TimeoutFuture<X::Future<ReadyCall<S, Req>>>;
+    type Future = DeadlineFuture<X::Future<ReadyCall<S, Req>>>;
 
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -71,7 +93,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let limit = self.per_request.request_timeout(&request);
         let call = |request| ReadyCall::new(self.inner.clone(), request);
-        self.timeout.carry(&self.carrier, limit, request, call)
+        self.timeout.carry(&self.carrier.0, limit, request, call)
     }
 }
 

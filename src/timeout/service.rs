@@ -5,9 +5,9 @@ use std::{
 
 use tower_service::Service;
 
-use super::{Fixed, RequestTimeout, Timeout, TimeoutFuture};
+use super::{DeadlineFuture, Fixed, RequestTimeout, Timeout, TimeoutFuture};
 use crate::{
-    context::{CarryContext, NoContext},
+    context::{Carried, CarryContext, NoContext},
     error::StackError,
 };
 
@@ -46,16 +46,15 @@ impl<S, D, X> TimeoutService<S, D, X> {
     }
 }
 
-impl<S, D, X, Req> Service<Req> for TimeoutService<S, D, X>
+impl<S, D, Req> Service<Req> for TimeoutService<S, D>
 where
     S: Service<Req>,
     S::Error: StackError,
     D: RequestTimeout<Req>,
-    X: CarryContext<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = TimeoutFuture<X::Future<S::Future>>;
+    type Future = TimeoutFuture<S::Future>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -65,7 +64,31 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let limit = self.per_request.request_timeout(&request);
-        self.timeout.carry(&self.carrier, limit, request, |request| self.inner.call(request))
+        self.timeout.limit(limit, self.inner.call(request))
+    }
+}
+
+impl<S, D, X, Req> Service<Req> for TimeoutService<S, D, Carried<X>>
+where
+    S: Service<Req>,
+    S::Error: StackError,
+    D: RequestTimeout<Req>,
+    X: CarryContext<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = DeadlineFuture<X::Future<S::Future>>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let limit = self.per_request.request_timeout(&request);
+        let call = |request| self.inner.call(request);
+        self.timeout.carry(&self.carrier.0, limit, request, call)
     }
 }
 
