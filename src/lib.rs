@@ -144,7 +144,7 @@ pub mod timeout;
 pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
-pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
+pub use breaker::{CircuitBreaker, CircuitBreakerConfig, KeyedCircuitBreaker, Window};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
