@@ -149,7 +149,15 @@ fn shown(snapshot: buttress::breaker::Snapshot) -> impl PartialEq + std::fmt::De
     let counts = (snapshot.calls, snapshot.failures, snapshot.probes);
     let outage = snapshot.outage.map(|outage| outage.at);
     // Where nothing has happened yet, the state began when the tenant moved in.
-    (snapshot.state, snapshot.since, snapshot.ready_at, counts, snapshot.reason, outage, transitions)
+    (
+        snapshot.state,
+        snapshot.since,
+        snapshot.ready_at,
+        counts,
+        snapshot.reason,
+        outage,
+        transitions,
+    )
 }
 
 async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {

@@ -73,8 +73,7 @@ fn hammer(work: impl Fn(&mut Random) + Sync) {
 }
 
 fn never_of_the_good(places: usize, window: Window, operators: bool) {
-    let breakers: KeyedCircuitBreaker<u32> =
-        hammered().window(window).build_keyed(places).unwrap();
+    let breakers: KeyedCircuitBreaker<u32> = hammered().window(window).build_keyed(places).unwrap();
     let findings: &'static Findings = Box::leak(Box::default());
     let last: Mutex<HashMap<u32, State>> = Mutex::default();
     let _told = breakers.subscribe(move |key, transition: &Transition| {
