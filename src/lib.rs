@@ -148,7 +148,7 @@ pub mod timeout;
 pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
-pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
+pub use breaker::{CircuitBreaker, CircuitBreakerConfig, KeyedCircuitBreaker, Window};
 pub use context::{CallContext, CarryContext, NoContext, TaskContext};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,

@@ -156,7 +156,7 @@ impl<C: Clone, K: Clone, X: Clone, L> Stack<C, K, L, X> {
     pub fn standard(self, standard: Standard) -> Layered<C, K, X, StandardLayer<C, K, X>, L> {
         let layer = standard.layer();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
-        let layer = layer.context(self.carrier.clone());
+        let layer = layer.carried(self.carrier.clone());
         self.layer(layer)
     }
 

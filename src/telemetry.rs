@@ -114,6 +114,7 @@ impl Meter {
     pub(crate) fn failure_ratio(&self, failed: bool, counts: impl FnOnce() -> Option<(u32, u32)>) {
         #[cfg(feature = "metrics")]
         if (failed || self.failing.load(Ordering::Relaxed))
+            && self.table.is_breaker
             && let Some(handles) = self.handles()
             && let Some((failures, calls)) = counts()
         {
@@ -129,34 +130,8 @@ impl Meter {
         #[cfg(feature = "metrics")]
         self.meter_transition(transition);
         #[cfg(feature = "tracing")]
-        {
-            let (name, from, to) = (self.name, transition.from.as_str(), transition.to.as_str());
-            let reason = transition.reason.map(crate::breaker::OpenReason::as_str);
-            let evidence = transition.reason.map(tracing::field::display);
-            let (generation, note) = (transition.generation, transition.note.as_deref());
-            if matches!(transition.to, State::Open | State::ForcedOpen) {
-                tracing::warn!(
-                    name,
-                    from,
-                    to,
-                    generation,
-                    reason,
-                    evidence,
-                    note,
-                    "breaker transition"
-                );
-            } else {
-                tracing::info!(
-                    name,
-                    from,
-                    to,
-                    generation,
-                    reason,
-                    evidence,
-                    note,
-                    "breaker transition"
-                );
-            }
+        if self.table.is_breaker {
+            log_transition(self.name, None, transition);
         }
         #[cfg(not(any(feature = "metrics", feature = "tracing")))]
         let _ = (self, transition);
@@ -351,6 +326,11 @@ fn describe() {
         "Share of failures in the window as of the last call, a ratio from 0 to 1"
     );
     describe_counter!(
+        "buttress_breaker_unprotected_total",
+        Unit::Count,
+        "Calls a keyed breaker let pass without a breaker, because every place was taken"
+    );
+    describe_counter!(
         "buttress_retry_attempts_total",
         Unit::Count,
         "Retries made, and operations that ended without another one, by why"
@@ -370,6 +350,66 @@ pub(crate) fn malformed_header(header: &str) {
     tracing::debug!(header, "ignoring a header that cannot be read");
     #[cfg(not(feature = "tracing"))]
     let _ = header;
+}
+
+/// A breaker changed its state; `key` says which, if it is one of a keyed breaker.
+#[cfg(feature = "tracing")]
+fn log_transition(name: &str, key: Option<&dyn std::fmt::Debug>, transition: &Transition) {
+    let (from, to) = (transition.from.as_str(), transition.to.as_str());
+    let key = key.map(tracing::field::debug);
+    let reason = transition.reason.map(crate::breaker::OpenReason::as_str);
+    let evidence = transition.reason.map(tracing::field::display);
+    let (generation, note) = (transition.generation, transition.note.as_deref());
+    if matches!(transition.to, State::Open | State::ForcedOpen) {
+        tracing::warn!(
+            name,
+            key,
+            from,
+            to,
+            generation,
+            reason,
+            evidence,
+            note,
+            "breaker transition"
+        );
+    } else {
+        tracing::info!(
+            name,
+            key,
+            from,
+            to,
+            generation,
+            reason,
+            evidence,
+            note,
+            "breaker transition"
+        );
+    }
+}
+
+/// The breaker that a keyed one has for this key changed its state. The key is in the log and in no
+/// metric: there may be as many as there are hosts in the world.
+pub(crate) fn keyed_transition(
+    name: &'static str,
+    key: &dyn std::fmt::Debug,
+    transition: &Transition,
+) {
+    #[cfg(feature = "tracing")]
+    log_transition(name, Some(key), transition);
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, key, transition);
+}
+
+/// A keyed breaker has begun to let calls pass unprotected.
+pub(crate) fn places_taken(name: &'static str, places: usize) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        name,
+        places,
+        "every place of a keyed breaker is taken by a circuit that is not closed; other keys pass unprotected"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, places);
 }
 
 /// Somebody builds policies by the thousand.

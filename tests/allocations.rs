@@ -21,7 +21,7 @@ use std::{
 use allocation_counter::measure;
 use buttress::{
     Backoff, CircuitBreaker, Error, Fallback, Jitter, PolicyErrorKind, Retry, ServiceErrors, Stack,
-    StackError, Timeout, breaker::State,
+    StackError, Timeout, Verdict, breaker::State,
 };
 use tokio::time::advance;
 use tower::{Layer, Service, service_fn};
@@ -124,6 +124,30 @@ async fn law_11_breaker() {
     assert_eq!(refusal.unwrap_err().policy_error().unwrap().kind(), PolicyErrorKind::CircuitOpen);
     none("open", &mut service, Do::Succeed, refusal).await;
     assert_eq!(measure(|| drop(breaker.try_acquire())).count_total, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_11_keyed_breaker() {
+    let breakers = CircuitBreaker::builder("allocations").build_keyed::<String>(2).unwrap();
+    let allocations = |key: &str, verdict| {
+        let count =
+            || measure(|| breakers.try_acquire(key).into_iter().for_each(|it| it.record(verdict)));
+        count(); // The first call gives the key its place.
+        (0..20).map(|_| count().count_total).sum::<u64>()
+    };
+    assert_eq!(allocations("closed", Verdict::Success), 0);
+    assert_eq!(allocations("closed", Verdict::Permanent), 0);
+    for key in ["open", "open as well"] {
+        assert!(breakers.force_open(key, "by hand", None));
+        assert_eq!(allocations(key, Verdict::Success), 0);
+    }
+    assert_eq!(allocations("no place", Verdict::Transient), 0);
+    assert_eq!(breakers.unprotected(), 21);
+
+    let numbered = CircuitBreaker::builder("allocations").build_keyed::<u32>(2).unwrap();
+    let mut service = numbered.layer(|what: &Do| *what as u32).layer(obedient());
+    none("keyed, closed", &mut service, Do::Succeed, GOOD).await;
+    none("keyed, pending", &mut service, Do::Yield, GOOD).await;
 }
 
 #[tokio::test(start_paused = true)]

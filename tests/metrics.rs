@@ -559,3 +559,41 @@ fn the_verdicts_are_the_outcomes() {
         assert_eq!(told.get(&series).map(String::as_str), Some("1"), "{series}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_keyed_breaker_counts_all_keys_under_one_name_and_shows_none() {
+    let recorder = DebuggingRecorder::new();
+    let told = recorder.snapshotter();
+    let _guard = set_default_local_recorder(&recorder);
+    let breakers = breaker("shop").build_keyed::<&str>(2).unwrap();
+    for key in ["apples", "pears"] {
+        let call = async |outcome: Outcome| breakers.call(&key, || ready(outcome)).await;
+        call(FAILED).await.unwrap_err();
+        call(FAILED).await.unwrap_err();
+        call(Ok(200)).await.unwrap_err();
+    }
+    // No place is left for it.
+    breakers.call(&"plums", || ready(Outcome::Ok(200))).await.unwrap();
+    let all = recorded(&told);
+    assert_eq!(
+        only(&all, "buttress_calls_total"),
+        pairs([
+            ("{name=shop,outcome=success,policy=circuit_breaker}", "1"),
+            ("{name=shop,outcome=transient,policy=circuit_breaker}", "4"),
+        ])
+    );
+    assert_eq!(
+        only(&all, "buttress_rejections_total"),
+        pairs([("{name=shop,policy=circuit_breaker,reason=open}", "2")])
+    );
+    assert_eq!(
+        only(&all, "buttress_breaker_transitions_total"),
+        pairs([("{from=closed,name=shop,to=open}", "2")])
+    );
+    assert_eq!(only(&all, "buttress_breaker_unprotected_total"), pairs([("{name=shop}", "1")]));
+    assert_eq!(only(&all, "buttress_breaker_state"), []);
+    assert_eq!(only(&all, "buttress_breaker_failure_ratio"), []);
+    let any_key =
+        |series: &String| ["apples", "pears", "plums"].iter().any(|it| series.contains(it));
+    assert!(!all.keys().any(any_key), "{all:?}");
+}

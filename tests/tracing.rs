@@ -313,3 +313,44 @@ fn one_warning_for_whoever_builds_policies_by_the_thousand() {
         assert!(line.fields.contains_key("count"), "{line:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn transitions_of_a_keyed_breaker_are_logged_with_the_key() {
+    let (log, _guard) = Log::listen();
+    let breakers = breaker().build_keyed::<&str>(1).unwrap();
+    let record = |key, verdict| breakers.try_acquire(&key).unwrap().record(verdict);
+    (0..2).for_each(|_| record("apples", Verdict::Transient));
+    let evidence = "2 of the last 2 calls failed (100.0 %, limit 50.0 %)";
+    let opened = line(
+        Level::WARN,
+        [
+            ("message", "breaker transition"),
+            ("name", "shop"),
+            ("key", r#""apples""#),
+            ("from", "closed"),
+            ("to", "open"),
+            ("generation", "1"),
+            ("reason", "failure_ratio"),
+            ("evidence", evidence),
+        ],
+    );
+    assert_eq!(log.take(), [opened]);
+
+    // One warning when it begins, whatever the number of calls and keys; and one when it begins again.
+    let message = "every place of a keyed breaker is taken by a circuit that is not closed; other keys pass unprotected";
+    let unprotected = || {
+        ["grapes", "limes", "grapes"].into_iter().for_each(|key| record(key, Verdict::Transient));
+        let warning = [("message", message), ("name", "shop"), ("places", "1")];
+        assert_eq!(log.take(), [line(Level::WARN, warning)]);
+    };
+    unprotected();
+    breakers.reset(&"apples");
+    (0..2).for_each(|_| record("plums", Verdict::Transient));
+    let keys: Vec<_> = log.take().into_iter().map(|mut line| line.fields.remove("key")).collect();
+    assert_eq!(keys, [Some(r#""apples""#.to_owned()), Some(r#""plums""#.to_owned())]);
+    breakers.remove(&"plums");
+    record("cherries", Verdict::Success);
+    assert!(breakers.force_open(&"cherries", "by hand", None));
+    log.take();
+    unprotected();
+}

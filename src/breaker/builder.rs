@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use super::{Abandoned, CircuitBreaker, CircuitBreakerConfig, SlowCalls, WhenOpen, Window};
+use super::{
+    Abandoned, CircuitBreaker, CircuitBreakerConfig, SlowCalls, WhenOpen, Window,
+    keyed::{Key, KeyedCircuitBreaker},
+};
 use crate::{backoff::Backoff, error::ConfigError};
 
 /// Builds a [`CircuitBreaker`]; made by [`CircuitBreaker::builder`].
@@ -166,5 +169,18 @@ impl CircuitBreakerBuilder {
     /// Builds the breaker, which then lives as long as the process.
     pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
         CircuitBreaker::from_config(self.name, self.config)
+    }
+
+    /// Builds a [breaker for each of many keys](super::keyed), of which at most `places` have one at
+    /// a time; 1 to 65 536.
+    ///
+    /// No default: it is as many keys as there can be at the same time, if you know, and else what
+    /// the memory is worth, at [about 2 KiB a place](super::keyed#what-it-costs) and three times that
+    /// for one that has opened.
+    ///
+    /// [`when_open`](Self::when_open) must be [`WhenOpen::Refuse`]: a key is known only with the
+    /// request, so nobody can wait for its circuit before that.
+    pub fn build_keyed<K: Key>(self, places: usize) -> Result<KeyedCircuitBreaker<K>, ConfigError> {
+        KeyedCircuitBreaker::from_config(self.name, self.config, places)
     }
 }

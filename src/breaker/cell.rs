@@ -8,11 +8,11 @@
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    CircuitBreakerConfig, OpenReason, State, WhenOpen, Window,
+    CircuitBreakerConfig, OpenReason, State, Transition, WhenOpen, Window,
     deadline::Deadline,
     evidence,
     gate::{Decision, Gate, Probe, least_reaching},
-    ledger::Ledger,
+    ledger::{HISTORY, Ledger},
     recent::RecentFailures,
     streak::Streak,
     subscription::Subscribers,
@@ -57,7 +57,7 @@ pub(super) struct BreakerCell {
     pub(super) meter: Meter,
     pub(super) recent: RecentFailures,
     pub(super) ledger: Mutex<Ledger>,
-    pub(super) subscribers: Subscribers,
+    pub(super) subscribers: Subscribers<Transition>,
     /// One waiter at a time watches for a free probe; the others queue here, in order.
     pub(super) turnstile: Semaphore,
     /// Told of every transition and of every probe given back.
@@ -100,6 +100,21 @@ pub(super) enum Reception {
 
 impl BreakerCell {
     pub(super) fn new(name: &'static str, config: CircuitBreakerConfig) -> Self {
+        BreakerCell::with(name, config, telemetry::BREAKER, HISTORY)
+    }
+
+    /// One of the many of a keyed breaker, most of which never open: reports under the name of all,
+    /// and takes memory for its history when there is one.
+    pub(super) fn of_a_place(name: &'static str, config: CircuitBreakerConfig) -> Self {
+        BreakerCell::with(name, config, telemetry::KEYED_BREAKER, 0)
+    }
+
+    fn with(
+        name: &'static str,
+        config: CircuitBreakerConfig,
+        table: telemetry::Table,
+        history: usize,
+    ) -> Self {
         let now = Tick::now();
         let window = |ratio: f64| {
             let limit = Limit { ratio, min_calls: config.min_calls };
@@ -113,7 +128,7 @@ impl BreakerCell {
             threshold: nanos(slow.threshold),
             window: window(slow.ratio),
         });
-        let ledger = Ledger::new(now);
+        let ledger = Ledger::new(now, history);
         let next_open_for = nanos(ledger.next_open_for(&config));
         BreakerCell {
             gate: AtomicU64::new(Gate::new(State::Closed, 0).bits()),
@@ -131,7 +146,7 @@ impl BreakerCell {
             evidence: AtomicU64::new(0),
             config,
             name,
-            meter: Meter::new(name, telemetry::BREAKER),
+            meter: Meter::new(name, table),
             recent: RecentFailures::new(),
             ledger: Mutex::new(ledger),
             subscribers: Subscribers::new(),
@@ -486,6 +501,10 @@ impl BreakerCell {
 
     #[cold]
     fn finish_probe(&self, ticket: Ticket, probe: Probe, kind: FailureKind) {
+        // Law 4: one of an older life has no say in anything, not even that it is time to look.
+        if self.gate().generation() != ticket.generation {
+            return;
+        }
         // A probe that comes back after its deadline finds the circuit open again, whether or not
         // anybody else has noticed yet.
         let now = Tick::now();

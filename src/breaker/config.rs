@@ -179,7 +179,7 @@ impl CircuitBreakerConfig {
     }
 }
 
-fn require(
+pub(super) fn require(
     holds: bool,
     field: &'static str,
     rule: impl Into<String>,

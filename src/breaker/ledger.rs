@@ -35,8 +35,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(now: Tick) -> Self {
-        let history = VecDeque::with_capacity(HISTORY);
+    pub(super) fn new(now: Tick, capacity: usize) -> Self {
+        let history = VecDeque::with_capacity(capacity);
         Ledger {
             history,
             outage: None,
@@ -259,6 +259,33 @@ impl BreakerCell {
             })
         };
         self.publish(begun);
+    }
+
+    /// Begins a life for somebody else: all that is counted and remembered starts anew, results of
+    /// the old life no longer count, and nobody is told.
+    ///
+    /// False, and nothing done, unless the circuit is closed or has been `given_up`; and while there
+    /// are transitions of the old life to tell, for whoever tells them has to know whose they are.
+    pub(super) fn recycle(&self, given_up: bool, now: Tick) -> bool {
+        let mut ledger = lock(&self.ledger);
+        let present = self.gate();
+        let untold = ledger.telling || !ledger.untold.is_empty();
+        if untold || !(given_up || present.is_closed()) {
+            return false;
+        }
+        // As in a transition: first all that the new life implies, then the gate that begins it.
+        let generation = present.next_generation();
+        self.reset_windows(generation, now);
+        self.evidence.store(evidence::pack(OpenReason::Forced), Ordering::Release);
+        // One that was given up half-open may still have probes come back; nothing but a transition
+        // changes more of it than that, and the lock is ours.
+        while !self.swap(self.gate(), Gate::new(State::Closed, generation)) {}
+        ledger.history.clear();
+        let history = std::mem::take(&mut ledger.history);
+        *ledger = Ledger { history, ..Ledger::new(now, 0) };
+        let next = nanos(ledger.next_open_for(&self.config));
+        self.next_open_for.store(next, Ordering::Release);
+        true
     }
 
     /// Somebody says which state it is, until `until`.

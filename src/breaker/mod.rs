@@ -32,7 +32,8 @@
 //! - As a limit on load. A breaker sees failures, and by then it is late; a bulkhead or a rate limit
 //!   acts before.
 //! - Where some calls are healthy and others not for reasons of their own (one tenant's shard is
-//!   gone, the others are fine): use a breaker for each, or it will refuse the healthy with the sick.
+//!   gone, the others are fine): use a breaker for each, a [keyed] one if there are many, or it will
+//!   refuse the healthy with the sick.
 //!
 //! # Example
 //!
@@ -161,6 +162,7 @@ mod evidence;
 mod future;
 mod gate;
 mod handle;
+pub mod keyed;
 mod layer;
 mod ledger;
 #[cfg(all(test, buttress_loom))]
@@ -182,6 +184,7 @@ pub use builder::CircuitBreakerBuilder;
 pub use config::{Abandoned, CircuitBreakerConfig, SlowCalls, WhenOpen, Window};
 pub use future::CircuitBreakerFuture;
 pub use handle::CircuitBreaker;
+pub use keyed::KeyedCircuitBreaker;
 pub use layer::{CircuitBreakerLayer, ReleasingCircuitBreakerLayer};
 pub use reason::OpenReason;
 pub use service::CircuitBreakerService;

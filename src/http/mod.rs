@@ -60,6 +60,7 @@
 
 pub mod body;
 
+mod authority;
 mod connections;
 mod context;
 mod failure;
@@ -74,6 +75,9 @@ mod refusals;
 mod responses;
 mod stack;
 
+#[cfg(feature = "reqwest")]
+pub use authority::reqwest_authority;
+pub use authority::{Authority, authority};
 pub use body::{BodyTimeout, BodyTimeoutConfig, ReplayBody, ReplayLayer};
 pub use connections::Connections;
 pub use context::ExtensionContext;

@@ -5,7 +5,7 @@ use tower_layer::{Layer, Stack};
 use super::{Optional, OptionalLayer, Standard};
 use crate::{
     breaker::{CircuitBreaker, CircuitBreakerService},
-    context::NoContext,
+    context::{Carried, NoContext},
     fallback::{Fallback, FallbackLayer},
     request::Cloned,
     retry::{Retry, RetryService, Unchanged},
@@ -61,7 +61,11 @@ impl<C, K, X> StandardLayer<C, K, X> {
     /// a [`CarryContext`](crate::CarryContext).
     ///
     /// Default: [`NoContext`], they learn and tell nothing.
-    pub fn context<Y>(self, carrier: Y) -> StandardLayer<C, K, Y> {
+    pub fn context<Y>(self, carrier: Y) -> StandardLayer<C, K, Carried<Y>> {
+        self.carried(Carried(carrier))
+    }
+
+    pub(crate) fn carried<Y>(self, carrier: Y) -> StandardLayer<C, K, Y> {
         let StandardLayer { standard, classifier, copier, carrier: _ } = self;
         StandardLayer { standard, classifier, copier, carrier }
     }
@@ -103,10 +107,10 @@ where
 
     fn layer(&self, inner: S) -> Self::Service {
         let StandardLayer { standard, classifier, copier, carrier } = self.clone();
-        let timed = |timeout: Timeout| timeout.layer().context(self.carrier.clone());
+        let timed = |timeout: Timeout| timeout.layer().carried(self.carrier.clone());
         let broken = |breaker: CircuitBreaker| breaker.layer().classify(self.classifier.clone());
         let retried =
-            |retry: Retry| retry.layer().classify(classifier).clone_with(copier).context(carrier);
+            |retry: Retry| retry.layer().classify(classifier).clone_with(copier).carried(carrier);
         let inner = optional(standard.attempt_timeout().map(timed)).layer(inner);
         let inner = optional(standard.breaker().map(broken)).layer(inner);
         let inner = optional(standard.retry().map(retried)).layer(inner);

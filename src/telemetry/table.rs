@@ -13,8 +13,9 @@ pub(crate) struct Row {
 #[derive(Clone, Copy)]
 pub(crate) struct Table {
     pub(super) policy: &'static str,
-    /// A breaker has gauges, too: its state and its share of failures.
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    /// A breaker has gauges, too: its state and its share of failures. Those of a keyed one share
+    /// a name, so they have none, and whoever knows the key logs their transitions.
+    #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
     pub(super) is_breaker: bool,
     #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
     pub(super) rows: &'static [Row],
@@ -66,10 +67,30 @@ pub(crate) const BREAKER: Table = Table {
         ],
     )
 };
+/// One of the breakers of a keyed one: the rows of [`BREAKER`], and one more.
+pub(crate) const KEYED_BREAKER: Table = Table::new(
+    "circuit_breaker",
+    &[
+        calls("success"),
+        calls("transient"),
+        calls("unreachable"),
+        calls("throttled"),
+        calls("final"),
+        calls("permanent"),
+        calls("refused"),
+        calls("ignored"),
+        rejections("open"),
+        rejections("probes_taken"),
+        rejections("shadow"),
+        Row { metric: "buttress_breaker_unprotected_total", by_policy: false, label: None },
+    ],
+);
 pub(crate) const BREAKER_OPEN: usize = 8;
 pub(crate) const BREAKER_PROBES_TAKEN: usize = 9;
 /// A shadow breaker let a call pass that it would have refused.
 pub(crate) const BREAKER_SHADOW: usize = 10;
+/// A keyed breaker had no place for a key and let its call pass.
+pub(crate) const BREAKER_UNPROTECTED: usize = 11;
 
 /// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const RETRY: Table = Table::new(
