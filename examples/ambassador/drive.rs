@@ -1,0 +1,4 @@
+//! todo
+pub(crate) fn run(_: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    Ok(())
+}
