@@ -265,7 +265,7 @@ impl DegradedSettings {
         let status = StatusCode::from_u16(self.status);
         if !status.is_ok_and(|status| status.as_u16() >= 200 && status != 204 && status != 304) {
             let rule = "must be a final status that can have a body";
-            return Err(nonsense("degraded.status", rule, self.status));
+            return Err(nonsense("degraded.status", rule, &self.status));
         }
         if HeaderValue::from_str(&self.content_type).is_err() {
             let rule = "must be a media type";
@@ -282,7 +282,7 @@ impl DegradedSettings {
     }
 }
 
-fn nonsense(field: &str, rule: &'static str, given: impl ToString) -> Nonsense {
+fn nonsense(field: &str, rule: &'static str, given: &(impl ToString + ?Sized)) -> Nonsense {
     Nonsense { field: String::from(field), rule, given: given.to_string() }
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn objection<B>(request: &Request<B>) -> Option<(u16, &'static str)> 
 
 /// What is said of a request and to whom.
 #[derive(Debug)]
-pub(crate) struct Manners {
+pub(crate) struct Forwarding {
     pub(crate) via: Via,
     /// The upstream sees the caller's `Host`.
     pub(crate) preserve_host: bool,
@@ -96,7 +96,7 @@ pub(crate) struct Manners {
     pub http2: bool,
 }
 
-impl Manners {
+impl Forwarding {
     /// Makes of a request that was received one that can be sent. Its address is the upstream's
     /// business.
     pub(crate) fn forward(&self, parts: &mut Parts, caller: IpAddr) {

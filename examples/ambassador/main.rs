@@ -20,7 +20,7 @@ use std::{env, error::Error, path::PathBuf, process::ExitCode, sync::atomic::Ato
 
 use admin::Admin;
 use config::{Protocol, Settings};
-use headers::{Manners, Via};
+use headers::{Forwarding, Via};
 use outcome::Outcomes;
 use proxy::Proxy;
 use server::Listeners;
@@ -85,7 +85,7 @@ fn print(settings: Settings) -> Result<(), Box<dyn Error>> {
 fn proxies(settings: Settings) -> Result<Vec<&'static Proxy>, Box<dyn Error>> {
     let via = Via::new(&settings.name);
     let upstreams = settings.upstreams.into_iter().map(|(name, upstream)| {
-        let manners = Manners {
+        let forwarding = Forwarding {
             via: via.clone(),
             preserve_host: upstream.preserve_host,
             trust_inbound: upstream.trust_inbound,
@@ -94,7 +94,7 @@ fn proxies(settings: Settings) -> Result<Vec<&'static Proxy>, Box<dyn Error>> {
         let outcomes = Outcomes::new(&name);
         let upstream = Protected::new(&name, upstream, &via)
             .map_err(|error| format!("upstreams.{name}: {error}"))?;
-        Ok(&*Box::leak(Box::new(Proxy { name, upstream, outcomes, manners })))
+        Ok(&*Box::leak(Box::new(Proxy { name, upstream, outcomes, forwarding })))
     });
     upstreams.collect()
 }

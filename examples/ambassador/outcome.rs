@@ -4,7 +4,6 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use http::{HeaderValue, Method, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use metrics::{Counter, Histogram};
+use tokio::time::Instant;
 use tower::BoxError;
 
 /// What a caller got.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::{Body, Incoming};
 
 use crate::{
-    headers::{self, DEGRADED, Manners, REFUSED, REQUEST_ID},
+    headers::{self, DEGRADED, Forwarding, REFUSED, REQUEST_ID},
     outcome::{End, Outcomes, Tallied},
     problem,
     stack::{Answer, Outcome, Protected, whole},
@@ -18,7 +18,7 @@ pub(crate) struct Proxy {
     pub(crate) name: String,
     pub(crate) upstream: Protected,
     pub(crate) outcomes: Outcomes,
-    pub(crate) manners: Manners,
+    pub(crate) forwarding: Forwarding,
 }
 
 impl Proxy {
@@ -53,7 +53,7 @@ impl Proxy {
 
     async fn pass_on(&self, request: Request<Incoming>, caller: SocketAddr) -> Response<Answer> {
         let (mut parts, body) = request.into_parts();
-        self.manners.forward(&mut parts, caller.ip());
+        self.forwarding.forward(&mut parts, caller.ip());
         let outcome: Outcome = self.upstream.call(Request::from_parts(parts, body)).await;
         outcome.unwrap_or_else(|error| {
             tracing::debug!(upstream = self.name, %error, "no answer");

@@ -19,7 +19,10 @@ use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy;
-use tower::{BoxError, Layer, Service, ServiceExt, layer::layer_fn, util::BoxCloneSyncService};
+use tower::{
+    BoxError, Layer, ServiceExt,
+    util::{BoxCloneSyncService, MapResponseLayer},
+};
 
 use crate::{
     client::{Outgoing, client},
@@ -71,10 +74,10 @@ impl Protected {
                 let bodies = BodyTimeout::from_config(name, settings.body_timeout.clone())?;
                 let backup = Stack::new()
                     .context(ExtensionContext)
-                    .layer(tower::util::MapResponseLayer::new(from_backup))
+                    .layer(MapResponseLayer::new(from_backup))
                     .timeout(limit)
                     .layer(PropagateLayer::new())
-                    .layer(layer_fn(erased))
+                    .layer(MapResponseLayer::new(erase))
                     .layer(bodies.layer())
                     .layer(ServiceErrors)
                     .service(client(target, via.clone())?);
@@ -108,10 +111,8 @@ impl Protected {
 
     pub(crate) async fn call(&self, request: Request<Incoming>) -> Outcome {
         let degraded = self.degraded.as_ref();
-        let service = match degraded.is_some_and(|it| it.answers(request.method())) {
-            true => &self.with_static_answer,
-            false => &self.without,
-        };
+        let answers = degraded.is_some_and(|it| it.answers(request.method()));
+        let service = if answers { &self.with_static_answer } else { &self.without };
         service.clone().oneshot(request).await
     }
 }
@@ -140,24 +141,25 @@ fn primary(
     Ok(match settings.monitor {
         Monitor::Responses => {
             let breaker = breaker.layer().classify(Responses::new()).through_body();
-            let attempts = Stack::new().layer(layer_fn(erased)).layer(breaker).service(attempt);
+            let attempts =
+                Stack::new().layer(MapResponseLayer::new(erase)).layer(breaker).service(attempt);
             BoxCloneSyncService::new(operation.service(attempts))
         }
         Monitor::Connections => {
             let breaker = breaker.layer().classify(Connections);
-            let attempts = Stack::new().layer(layer_fn(erased)).layer(breaker).service(attempt);
+            let attempts =
+                Stack::new().layer(MapResponseLayer::new(erase)).layer(breaker).service(attempt);
             BoxCloneSyncService::new(operation.service(attempts))
         }
     })
 }
 
 /// One type for the bodies of all services, so that they can stand in for each other.
-fn erased<S, Req, B>(service: S) -> tower::util::MapResponse<S, fn(Response<B>) -> Response<Answer>>
+fn erase<B>(response: Response<B>) -> Response<Answer>
 where
-    S: Service<Req, Response = Response<B>>,
     B: Body<Data = Bytes, Error = BoxError> + Send + 'static,
 {
-    tower::util::MapResponse::new(service, |response| response.map(BodyExt::boxed_unsync))
+    response.map(BodyExt::boxed_unsync)
 }
 
 fn from_backup(mut response: Response<Answer>) -> Response<Answer> {
