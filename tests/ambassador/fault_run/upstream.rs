@@ -82,7 +82,7 @@ impl Manner {
                 400 | 1400 => Fault::StallHalfway,
                 500 | 1500 | 2500 => Fault::Close,
                 600..630 => Fault::Slow,
-                1700..1705 | 2800..3000 => Fault::Unavailable,
+                1700..1705 | 2800..2870 => Fault::Unavailable,
                 3500 => Fault::Down,
                 _ => Fault::None,
             },
