@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use buttress::http::ReplayBody;
-use http::{Request, Response, Uri, uri};
+use http::{HeaderValue, Request, Response, Uri, header, uri};
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -39,15 +39,23 @@ pub(crate) fn client(
     Box<dyn Error>,
 > {
     let origin = Origin::of(&target.url);
+    let protocol = target.protocol;
     let client: legacy::Client<_, ReplayBody<Incoming>> =
         legacy::Client::builder(TokioExecutor::new())
-            .http2_only(target.protocol == Protocol::Http2)
+            .http2_only(protocol == Protocol::Http2)
             .pool_idle_timeout(target.idle_timeout)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .build(connector(target)?);
     Ok(ServiceBuilder::new()
-        .map_request(move |request| origin.address(request))
+        .map_request(move |mut request: Outgoing| {
+            let headers = request.headers_mut();
+            if protocol == Protocol::Http1 && headers.contains_key(header::TE) {
+                // Of this connection, and HTTP/1.1 wants to be told so.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+            }
+            origin.address(request)
+        })
         .map_response(move |mut response: Response<Incoming>| {
             let received = response.version();
             let headers = response.headers_mut();
@@ -55,7 +63,7 @@ pub(crate) fn client(
             // Only the ambassador itself says these.
             headers.remove(headers::DEGRADED);
             headers.remove(headers::REFUSED);
-            headers.append(http::header::VIA, via.of(received));
+            headers.append(header::VIA, via.of(received));
             response
         })
         .service(client))

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    iter,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
@@ -219,7 +220,8 @@ impl Settings {
 impl UpstreamSettings {
     fn check(&self) -> Result<(), Nonsense> {
         self.primary.check().map_err(|error| error.inside("primary"))?;
-        if self.preserve_host && self.primary.protocol == Protocol::Http2 {
+        let mut servers = iter::once(&self.primary).chain(&self.backup);
+        if self.preserve_host && servers.any(|server| server.protocol == Protocol::Http2) {
             let rule =
                 "must be false where the protocol is http2, whose requests name the upstream";
             return Err(nonsense("preserve_host", rule, "true"));

@@ -92,8 +92,6 @@ pub(crate) struct Forwarding {
     pub(crate) preserve_host: bool,
     /// What callers say of those before them is believed.
     pub(crate) trust_inbound: bool,
-    /// Over HTTP/1.1 `TE` has to be named in `Connection`.
-    pub http2: bool,
 }
 
 impl Forwarding {
@@ -106,9 +104,6 @@ impl Forwarding {
         headers.remove(header::EXPECT);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            if !self.http2 {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-            }
         }
         self.say_who_calls(parts, caller);
         parts.headers.append(header::VIA, self.via.of(parts.version));

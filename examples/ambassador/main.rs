@@ -19,7 +19,7 @@ mod telemetry;
 use std::{env, error::Error, path::PathBuf, process::ExitCode, sync::atomic::AtomicBool};
 
 use admin::Admin;
-use config::{Protocol, Settings};
+use config::Settings;
 use headers::{Forwarding, Via};
 use outcome::Outcomes;
 use proxy::Proxy;
@@ -89,7 +89,6 @@ fn proxies(settings: Settings) -> Result<Vec<&'static Proxy>, Box<dyn Error>> {
             via: via.clone(),
             preserve_host: upstream.preserve_host,
             trust_inbound: upstream.trust_inbound,
-            http2: upstream.primary.protocol == Protocol::Http2,
         };
         let outcomes = Outcomes::new(&name);
         let upstream = Protected::new(&name, upstream, &via)
