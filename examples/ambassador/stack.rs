@@ -141,15 +141,13 @@ fn primary(
     Ok(match settings.monitor {
         Monitor::Responses => {
             let breaker = breaker.layer().classify(Responses::new()).through_body();
-            let attempts =
-                Stack::new().layer(MapResponseLayer::new(erase)).layer(breaker).service(attempt);
-            BoxCloneSyncService::new(operation.service(attempts))
+            let stack = operation.layer(MapResponseLayer::new(erase)).layer(breaker);
+            BoxCloneSyncService::new(stack.service(attempt))
         }
         Monitor::Connections => {
             let breaker = breaker.layer().classify(Connections);
-            let attempts =
-                Stack::new().layer(MapResponseLayer::new(erase)).layer(breaker).service(attempt);
-            BoxCloneSyncService::new(operation.service(attempts))
+            let stack = operation.layer(MapResponseLayer::new(erase)).layer(breaker);
+            BoxCloneSyncService::new(stack.service(attempt))
         }
     })
 }

@@ -182,6 +182,29 @@ async fn hosts_addresses_and_callers_that_are_trusted() {
 }
 
 #[tokio::test]
+async fn deadlines_travel_and_those_of_trusted_callers_are_kept() {
+    let (upstream, heads) =
+        recording("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n").await;
+    let asks = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nbuttress-attempt: 2\r\n\
+                x-envoy-expected-rq-timeout-ms: 400\r\n\r\n";
+    let field = |head: &str, name: &str| {
+        let value = head.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        value.trim_start_matches(": ").parse::<u64>().unwrap()
+    };
+    // Somebody above repeats already, so nobody does here; and the time left is what is left of its.
+    say(&in_front_of(upstream, "trust_inbound = true"), asks).await;
+    let trusted = std::mem::take(&mut *heads.lock().unwrap());
+    assert_eq!(trusted.len(), 1);
+    assert_eq!(field(&trusted[0], "buttress-attempt"), 2);
+    assert!(field(&trusted[0], "x-envoy-expected-rq-timeout-ms") < 400, "{trusted:?}");
+    // A stranger's word keeps nobody from trying three times.
+    say(&in_front_of(upstream, ""), asks).await;
+    let attempts = heads.lock().unwrap().clone();
+    let attempts: Vec<_> = attempts.iter().map(|head| field(head, "buttress-attempt")).collect();
+    assert_eq!(attempts, [1, 2, 3]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_passed_on_is_refused() {
     let (upstream, heads) = recording("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
     let ambassador = in_front_of(upstream, "");
