@@ -164,6 +164,18 @@ impl Backoff {
         }
     }
 
+    /// The longest delay before retry number `retry`, counted from 0, that jitter can give.
+    pub(crate) fn longest_delay(&self, retry: u32) -> Duration {
+        match self.jitter {
+            // Three times the one before, and the first is the base.
+            Some(Jitter::Decorrelated) => {
+                let growth = 3_u32.saturating_pow(retry.saturating_add(1));
+                self.base.saturating_mul(growth).min(self.max)
+            }
+            _ => self.delay_unjittered(retry),
+        }
+    }
+
     /// The delay before retry number `retry`, counted from 0, jittered with `rng`.
     ///
     /// [`Jitter::Decorrelated`] depends on the delay before, so this draws the whole chain up to

@@ -51,7 +51,13 @@ impl Tick {
 
     /// Time since `earlier`, zero if that lies in the future.
     pub(crate) fn since(self, earlier: Tick) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// [`since`](Self::since) in nanoseconds.
+    #[inline]
+    pub(crate) const fn nanos_since(self, earlier: Tick) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// This point on tokio's clock, for timers and for users; `None` for [`Tick::NEVER`].

@@ -181,6 +181,13 @@ enum Reason {
     TimedOut(Duration),
     /// A limit that came with the request, shorter than the timeout's own.
     CallerTimedOut(Duration),
+    /// A body made no progress for so long.
+    Stalled(Duration),
+    /// What is left until the caller's deadline, and the least a call needs; in nanoseconds.
+    DeadlineTooShort {
+        left: u64,
+        needed: u64,
+    },
 }
 
 /// Which kind of refusal a [`PolicyError`] is. More kinds come with more policies.
@@ -191,14 +198,17 @@ pub enum PolicyErrorKind {
     CircuitOpen,
     /// The call took longer than its timeout. It may have been executed all the same.
     TimedOut,
+    /// The caller's deadline has passed, or leaves too little time for a call. None was made.
+    DeadlineTooShort,
 }
 
 impl PolicyErrorKind {
-    /// The kind as a metric label or log field: `circuit_open`, `timed_out`.
+    /// The kind as a metric label or log field: `circuit_open`, `timed_out`, `deadline_too_short`.
     pub const fn as_str(self) -> &'static str {
         match self {
             PolicyErrorKind::CircuitOpen => "circuit_open",
             PolicyErrorKind::TimedOut => "timed_out",
+            PolicyErrorKind::DeadlineTooShort => "deadline_too_short",
         }
     }
 }
@@ -226,7 +236,17 @@ impl PolicyError {
         PolicyError { name, retry_after: NO_HINT, reason: Reason::CallerTimedOut(after) }
     }
 
-    /// The name the policy was built with; empty for a timeout that was given none.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))] // only bodies stall
+    pub(crate) const fn stalled(name: &'static str, after: Duration) -> Self {
+        PolicyError { name, retry_after: NO_HINT, reason: Reason::Stalled(after) }
+    }
+
+    pub(crate) fn deadline_too_short(name: &'static str, left: Duration, needed: Duration) -> Self {
+        let reason = Reason::DeadlineTooShort { left: nanos(left), needed: nanos(needed) };
+        PolicyError { name, retry_after: NO_HINT, reason }
+    }
+
+    /// The name the policy was built with; empty for one that was given none.
     pub const fn name(&self) -> &'static str {
         self.name
     }
@@ -235,7 +255,10 @@ impl PolicyError {
     pub const fn kind(&self) -> PolicyErrorKind {
         match self.reason {
             Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => PolicyErrorKind::CircuitOpen,
-            Reason::TimedOut(_) | Reason::CallerTimedOut(_) => PolicyErrorKind::TimedOut,
+            Reason::TimedOut(_) | Reason::CallerTimedOut(_) | Reason::Stalled(_) => {
+                PolicyErrorKind::TimedOut
+            }
+            Reason::DeadlineTooShort { .. } => PolicyErrorKind::DeadlineTooShort,
         }
     }
 
@@ -243,15 +266,25 @@ impl PolicyError {
     pub const fn open_reason(&self) -> Option<OpenReason> {
         match self.reason {
             Reason::CircuitOpen(why) | Reason::ProbesTaken(why) => Some(why),
-            Reason::TimedOut(_) | Reason::CallerTimedOut(_) => None,
+            _ => None,
         }
     }
 
-    /// The timeout that elapsed. `None` for other kinds.
+    /// The timeout that elapsed, or how long a body may stall. `None` for other kinds.
     pub const fn timeout(&self) -> Option<Duration> {
         match self.reason {
-            Reason::TimedOut(after) | Reason::CallerTimedOut(after) => Some(after),
-            Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => None,
+            Reason::TimedOut(after) | Reason::CallerTimedOut(after) | Reason::Stalled(after) => {
+                Some(after)
+            }
+            _ => None,
+        }
+    }
+
+    /// How long it was until the caller's deadline, which was too short. `None` for other kinds.
+    pub const fn time_left(&self) -> Option<Duration> {
+        match self.reason {
+            Reason::DeadlineTooShort { left, .. } => Some(Duration::from_nanos(left)),
+            _ => None,
         }
     }
 
@@ -279,8 +312,11 @@ impl PolicyError {
     /// nobody retries.
     pub(crate) const fn verdict(&self) -> Verdict {
         match self.reason {
-            Reason::TimedOut(_) => Verdict::Transient,
-            Reason::CircuitOpen(_) | Reason::ProbesTaken(_) | Reason::CallerTimedOut(_) => {
+            Reason::TimedOut(_) | Reason::Stalled(_) => Verdict::Transient,
+            Reason::CircuitOpen(_)
+            | Reason::ProbesTaken(_)
+            | Reason::CallerTimedOut(_)
+            | Reason::DeadlineTooShort { .. } => {
                 Verdict::Refused { retry_after: self.retry_after() }
             }
         }
@@ -303,8 +339,18 @@ impl fmt::Display for PolicyError {
             }
             Reason::TimedOut(after) if name.is_empty() => write!(f, "timed out after {after:?}")?,
             Reason::TimedOut(after) => write!(f, "timeout {name:?} elapsed after {after:?}")?,
+            Reason::Stalled(after) => {
+                write!(f, "timeout {name:?}: the body stalled for {after:?}")?;
+            }
             Reason::CallerTimedOut(after) => {
                 write!(f, "the caller's own limit of {after:?} elapsed")?;
+            }
+            Reason::DeadlineTooShort { left: 0, .. } => {
+                f.write_str("the caller's deadline has passed")?;
+            }
+            Reason::DeadlineTooShort { left, needed } => {
+                let [left, needed] = [left, needed].map(Duration::from_nanos);
+                write!(f, "the caller's deadline is too short: {left:?} left, {needed:?} needed")?;
             }
         }
         match (self.reason, self.retry_after()) {

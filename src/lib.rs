@@ -123,6 +123,8 @@
 
 mod cell;
 mod clock;
+#[cfg(feature = "serde")]
+mod or_false;
 mod ready_call;
 mod request;
 mod stack;
@@ -131,6 +133,7 @@ mod telemetry;
 
 pub mod backoff;
 pub mod breaker;
+pub mod context;
 pub mod error;
 pub mod fallback;
 #[cfg(feature = "tonic")]
@@ -140,18 +143,21 @@ pub mod grpc;
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub mod http;
 pub mod retry;
+pub mod standard;
 pub mod timeout;
 pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
+pub use context::{CallContext, CarryContext, NoContext, TaskContext};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };
 pub use fallback::{Fallback, FallbackConfig};
-pub use request::{CloneRequest, Cloned};
+pub use request::{CloneRequest, Cloned, Repeats};
 pub use retry::{Retry, RetryBudget, RetryBudgetConfig, RetryConfig};
 pub use stack::Stack;
+pub use standard::{Standard, StandardConfig};
 pub use timeout::{Timeout, TimeoutConfig};
 pub use verdict::{
     Classify, ClassifyResponse, Errors, FailureKind, Verdict, VerdictKind, classify_fn,

@@ -1,5 +1,16 @@
 //! Copies of requests, where a policy needs a second one.
 
+/// Whether a request that may have been executed may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// As often as the policy likes.
+    Always,
+    /// Only if the attempt before it reached nobody: a connection that failed, a refusal.
+    IfUnsent,
+    /// Not at all.
+    Never,
+}
+
 /// Makes a copy of a request, where that is possible.
 ///
 /// A clone of a real request costs more than the whole stack around it, so policies call this as
@@ -15,6 +26,11 @@
 pub trait CloneRequest<Req> {
     /// A copy to send again, or `None` if there can be none (a streaming body, say).
     fn clone_request(&self, request: &Req) -> Option<Req>;
+
+    /// Whether it may be sent again after an attempt that may have been executed. Always, unless said otherwise.
+    fn repeats(&self, _request: &Req) -> Repeats {
+        Repeats::Always
+    }
 }
 
 impl<F, Req> CloneRequest<Req> for F

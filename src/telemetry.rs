@@ -359,8 +359,17 @@ fn describe() {
     describe_counter!(
         "buttress_fallbacks_total",
         Unit::Count,
-        "Fallbacks taken, by what stood in; `uncloneable` could not be taken"
+        "Fallbacks taken, by what stood in; `uncloneable` and `not_idempotent` could not be taken"
     );
+}
+
+/// A header that a trusted caller sent could not be read, and is ignored.
+#[cfg(feature = "http")]
+pub(crate) fn malformed_header(header: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(header, "ignoring a header that cannot be read");
+    #[cfg(not(feature = "tracing"))]
+    let _ = header;
 }
 
 /// Somebody builds policies by the thousand.

@@ -7,8 +7,10 @@
 //! | verdict | breaker | retry | budget | fallback | example |
 //! |---|---|---|---|---|---|
 //! | [`Success`](Verdict::Success) | good | stop | deposit | no | 200 |
-//! | [`Transient`](Verdict::Transient) | failure | retry | no | yes | 503, connection error, timeout |
+//! | [`Transient`](Verdict::Transient) | failure | retry | no | yes | 503, connection reset, timeout |
+//! | [`Unreachable`](Verdict::Unreachable) | failure | retry, whatever the request | no | yes | connection refused |
 //! | [`Throttled`](Verdict::Throttled) | failure; leaves "consecutive" as it is | not before the hint | no | yes | 429 |
+//! | [`Final`](Verdict::Final) | failure | stop | no | yes | gRPC's "do not retry", lost data |
 //! | [`Permanent`](Verdict::Permanent) | good: the service answered | stop | deposit | if asked for | 404 |
 //! | [`Refused`](Verdict::Refused) | not counted | stop | no | yes | an inner circuit is open |
 //! | [`Ignored`](Verdict::Ignored) | not counted | stop | no | if asked for | cancelled by the caller |
@@ -36,11 +38,17 @@ pub enum Verdict {
     Success,
     /// It failed in a way that may pass: worth another attempt.
     Transient,
+    /// The connection failed and nothing was sent, so nothing was executed: worth another attempt,
+    /// even for a request that must not be executed twice.
+    Unreachable,
     /// It said that this is too much. Worth another attempt, but not before the hint.
     Throttled {
         /// How long the service asked to be left alone, if it said so.
         retry_after: Option<Duration>,
     },
+    /// It failed, and another attempt would be wrong: it said that it wants none, or what is lost is
+    /// lost. Unlike a [`Permanent`](Verdict::Permanent) answer this is the service's failure.
+    Final,
     /// It answered, and the answer will be the same next time: a 404, a validation error.
     Permanent,
     /// It was never asked: a policy refused the call.
@@ -58,7 +66,9 @@ impl Verdict {
         match self {
             Verdict::Success => VerdictKind::Success,
             Verdict::Transient => VerdictKind::Transient,
+            Verdict::Unreachable => VerdictKind::Unreachable,
             Verdict::Throttled { .. } => VerdictKind::Throttled,
+            Verdict::Final => VerdictKind::Final,
             Verdict::Permanent => VerdictKind::Permanent,
             Verdict::Refused { .. } => VerdictKind::Refused,
             Verdict::Ignored => VerdictKind::Ignored,
@@ -98,8 +108,12 @@ pub enum VerdictKind {
     Success,
     /// [`Verdict::Transient`]
     Transient,
+    /// [`Verdict::Unreachable`]
+    Unreachable,
     /// [`Verdict::Throttled`]
     Throttled,
+    /// [`Verdict::Final`]
+    Final,
     /// [`Verdict::Permanent`]
     Permanent,
     /// [`Verdict::Refused`]
@@ -110,10 +124,12 @@ pub enum VerdictKind {
 
 impl VerdictKind {
     /// Every kind, in the order of the table on the [module page](self).
-    pub const ALL: [VerdictKind; 6] = [
+    pub const ALL: [VerdictKind; 8] = [
         VerdictKind::Success,
         VerdictKind::Transient,
+        VerdictKind::Unreachable,
         VerdictKind::Throttled,
+        VerdictKind::Final,
         VerdictKind::Permanent,
         VerdictKind::Refused,
         VerdictKind::Ignored,
@@ -124,7 +140,9 @@ impl VerdictKind {
         match self {
             VerdictKind::Success => "success",
             VerdictKind::Transient => "transient",
+            VerdictKind::Unreachable => "unreachable",
             VerdictKind::Throttled => "throttled",
+            VerdictKind::Final => "final",
             VerdictKind::Permanent => "permanent",
             VerdictKind::Refused => "refused",
             VerdictKind::Ignored => "ignored",
@@ -248,8 +266,10 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// A transient failure of the service, whatever its error.
+    /// A failure of the service, transient or final, whatever its error.
     Failed,
+    /// The connection failed, nothing was sent.
+    Unreachable,
     /// A buttress timeout below gave the attempt up.
     TimedOut,
     /// The service said that this is too much.
@@ -263,8 +283,9 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub(crate) const ALL: [FailureKind; 6] = [
+    pub(crate) const ALL: [FailureKind; 7] = [
         FailureKind::Failed,
+        FailureKind::Unreachable,
         FailureKind::TimedOut,
         FailureKind::Throttled,
         FailureKind::Panicked,
@@ -276,6 +297,7 @@ impl FailureKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             FailureKind::Failed => "failed",
+            FailureKind::Unreachable => "unreachable",
             FailureKind::TimedOut => "timed_out",
             FailureKind::Throttled => "throttled",
             FailureKind::Panicked => "panicked",
@@ -284,10 +306,12 @@ impl FailureKind {
         }
     }
 
-    /// The kind of an outcome whose verdict is `Transient` or `Throttled`.
+    /// The kind of an outcome whose verdict is a failure.
     pub(crate) fn of<Res, Err: StackError>(verdict: Verdict, outcome: &Result<Res, Err>) -> Self {
-        if matches!(verdict, Verdict::Throttled { .. }) {
-            return FailureKind::Throttled;
+        match verdict {
+            Verdict::Throttled { .. } => return FailureKind::Throttled,
+            Verdict::Unreachable => return FailureKind::Unreachable,
+            _ => {}
         }
         match outcome.as_ref().err().and_then(StackError::policy_error) {
             Some(error) if error.kind() == PolicyErrorKind::TimedOut => FailureKind::TimedOut,

@@ -608,7 +608,7 @@ fn a_dropped_subscription_hears_nothing_more() {
 async fn the_history_answers_why_it_opened_an_hour_ago() {
     let breaker = quick().probes(1).build().unwrap();
     record(breaker, Verdict::Throttled { retry_after: None });
-    record(breaker, Verdict::Transient);
+    record(breaker, Verdict::Unreachable);
     advance(OPEN_FOR).await;
     record(breaker, Verdict::Success);
     advance(3600 * SECOND).await;
@@ -618,7 +618,7 @@ async fn the_history_answers_why_it_opened_an_hour_ago() {
         told,
         [
             "closed -> open: 2 of the last 2 calls failed (100.0 %, limit 50.0 %); \
-             lately 1 failed, 1 throttled",
+             lately 1 unreachable, 1 throttled",
             "open -> half-open",
             "half-open -> closed",
         ]

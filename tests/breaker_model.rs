@@ -161,7 +161,10 @@ impl Model {
         if call.life != self.life {
             return;
         }
-        let bad = matches!(verdict, Verdict::Transient | Verdict::Throttled { .. });
+        let bad = matches!(
+            verdict,
+            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } | Verdict::Final
+        );
         let neutral = matches!(verdict, Verdict::Refused { .. } | Verdict::Ignored);
         let took = self.now - call.started;
         let slow = self.config.slow_calls.is_some_and(|s| took >= s.threshold.as_millis() as u64);
@@ -309,6 +312,8 @@ fn step() -> impl Strategy<Value = Step> {
     let verdict = prop_oneof![
         5 => Just(Verdict::Success),
         5 => Just(Verdict::Transient),
+        1 => Just(Verdict::Unreachable),
+        1 => Just(Verdict::Final),
         1 => Just(Verdict::Permanent),
         1 => Just(Verdict::Throttled { retry_after: None }),
         1 => Just(Verdict::Refused { retry_after: None }),

@@ -584,7 +584,16 @@ fn the_defaults() {
 
     assert_eq!(TimeoutConfig::default().after, SECOND);
     let when: Vec<_> = FallbackConfig::default().when.iter().collect();
-    assert_eq!(when, [VerdictKind::Transient, VerdictKind::Throttled, VerdictKind::Refused]);
+    assert_eq!(
+        when,
+        [
+            VerdictKind::Transient,
+            VerdictKind::Unreachable,
+            VerdictKind::Throttled,
+            VerdictKind::Final,
+            VerdictKind::Refused
+        ]
+    );
 }
 
 /// A field that is new is not in the test above; here it is.
@@ -607,7 +616,7 @@ fn the_defaults_in_full() {
          budget: Some(RetryBudgetConfig { ratio: 0.2, refill_per_second: 1.0, cap: 10.0, \
          failed_cost: 1.0, timed_out_cost: 2.0, throttled_cost: 1.0 }) }",
         "TimeoutConfig { after: 1s }",
-        "FallbackConfig { when: [transient, throttled, refused] }",
+        "FallbackConfig { when: [transient, unreachable, throttled, final, refused] }",
     ];
     assert_eq!(debug, expected);
 }

@@ -39,6 +39,8 @@ fn statuses() -> impl Fn(Result<&u16, &Failure>) -> Verdict + Clone {
         Ok(404) => Verdict::Permanent,
         Ok(429) => Verdict::Throttled { retry_after: None },
         Ok(_) => Verdict::Success,
+        Err(Error::Service("unreachable")) => Verdict::Unreachable,
+        Err(Error::Service("final")) => Verdict::Final,
         Err(Error::Service("refused")) => Verdict::Refused { retry_after: None },
         Err(Error::Service("ignored")) => Verdict::Ignored,
         Err(_) => Verdict::Transient,
@@ -274,6 +276,8 @@ async fn every_verdict_goes_where_the_table_says() {
         (Err(Error::Service("ignored")), false),
         (Ok(503), true),
         (Ok(429), true),
+        (Err(Error::Service("unreachable")), true),
+        (Err(Error::Service("final")), true),
         (Err(Error::Service("refused")), true),
         (Err(Error::Service("no")), true),
     ] {
@@ -369,7 +373,9 @@ fn configuration_errors_say_what_is_allowed() {
         FallbackConfig::default().when,
         VerdictKinds::from_iter([
             VerdictKind::Transient,
+            VerdictKind::Unreachable,
             VerdictKind::Throttled,
+            VerdictKind::Final,
             VerdictKind::Refused
         ])
     );

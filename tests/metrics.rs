@@ -525,15 +525,15 @@ fn law_11_handles_are_looked_up_once_and_only_for_a_recorder() {
     let _guard = set_default_local_recorder(&recorder);
     assert_eq!(registered.load(Ordering::Relaxed), 0, "building looks nothing up");
     call();
-    // Nine counters, five states, the ratio and the durations.
-    assert_eq!(registered.load(Ordering::Relaxed), 9 + 5 + 1 + 1);
+    // Eleven counters, five states, the ratio and the durations.
+    assert_eq!(registered.load(Ordering::Relaxed), 11 + 5 + 1 + 1);
     (0..100).for_each(|_| call());
-    assert_eq!(registered.load(Ordering::Relaxed), 9 + 5 + 1 + 1);
+    assert_eq!(registered.load(Ordering::Relaxed), 11 + 5 + 1 + 1);
 }
 
 #[test]
 fn the_verdicts_are_the_outcomes() {
-    // The first six counters of a breaker and of a retry are found by `VerdictKind as usize`.
+    // The first eight counters of a breaker and of a retry are found by `VerdictKind as usize`.
     let recorder = DebuggingRecorder::new();
     let told = recorder.snapshotter();
     with_local_recorder(&recorder, || {
@@ -543,7 +543,9 @@ fn the_verdicts_are_the_outcomes() {
             breaker.try_acquire().unwrap().record(match kind {
                 VerdictKind::Success => Verdict::Success,
                 VerdictKind::Transient => Verdict::Transient,
+                VerdictKind::Unreachable => Verdict::Unreachable,
                 VerdictKind::Throttled => Verdict::Throttled { retry_after: None },
+                VerdictKind::Final => Verdict::Final,
                 VerdictKind::Permanent => Verdict::Permanent,
                 VerdictKind::Refused => Verdict::Refused { retry_after: None },
                 VerdictKind::Ignored => Verdict::Ignored,

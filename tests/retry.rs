@@ -332,6 +332,28 @@ fn throttled(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_be_reached_is_tried_again() {
+    let retry = retry().without_budget().build().unwrap();
+    let unreachable = classify_fn(|_: Result<&u32, &Error<&'static str>>| Verdict::Unreachable);
+    let script = Script::failing();
+    let _ = ask(&mut retry.layer().classify(unreachable).layer(script.clone())).await;
+    assert_eq!(script.shared.gaps(), [100 * MS, 200 * MS]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_failure_is_not_repeated_and_deposits_nothing() {
+    let retry = retry().build().unwrap();
+    let budget = retry.budget().unwrap();
+    assert!(budget.try_withdraw(FailureKind::Failed));
+    let tokens = budget.tokens();
+    let last = classify_fn(|_: Result<&u32, &Error<&'static str>>| Verdict::Final);
+    let script = Script::failing();
+    let _ = ask(&mut retry.layer().classify(last).layer(script.clone())).await;
+    assert_eq!(script.shared.gaps(), []);
+    assert_eq!(budget.tokens(), tokens);
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_08_the_hint_is_a_floor_with_the_backoff_on_top() {
     let retry = retry().max_retry_after(5000 * MS).build().unwrap();
     for (hint, expected) in [

@@ -92,9 +92,12 @@ fn each_kind_of_failure_has_its_price() {
         .throttled_cost(3.5)
         .build()
         .unwrap();
-    for (kind, left) in
-        [(FailureKind::Failed, 9.0), (FailureKind::TimedOut, 7.0), (FailureKind::Throttled, 3.5)]
-    {
+    for (kind, left) in [
+        (FailureKind::Failed, 9.0),
+        (FailureKind::TimedOut, 7.0),
+        (FailureKind::Throttled, 3.5),
+        (FailureKind::Unreachable, 2.5),
+    ] {
         assert!(budget.try_withdraw(kind));
         assert!((budget.tokens() - left).abs() < 1e-9, "{kind}: {}", budget.tokens());
     }

@@ -126,8 +126,7 @@ fn a_retry_without_a_budget() {
     comes_back(&config);
     assert_eq!(
         error::<RetryConfig>("budget = true"),
-        "invalid value: boolean `true`, expected a table of the budget's settings, or `false` for \
-         no budget"
+        "invalid value: boolean `true`, expected a table of settings, or `false` for none"
     );
     assert_eq!(
         error::<RetryConfig>("budget = { rato = 0.1 }"),
@@ -280,8 +279,8 @@ fn a_value_of_the_wrong_kind_is_told_what_is_right() {
     }
     assert_eq!(
         error::<FallbackConfig>("when = [\"503\"]"),
-        "unknown variant `503`, expected one of `success`, `transient`, `throttled`, `permanent`, \
-         `refused`, `ignored`"
+        "unknown variant `503`, expected one of `success`, `transient`, `unreachable`, \
+         `throttled`, `final`, `permanent`, `refused`, `ignored`"
     );
 }
 

@@ -1,5 +1,7 @@
 use std::mem;
 
+#[cfg(feature = "http")]
+use super::ticket::TicketKind;
 use super::{Abandoned, cell::BreakerCell, ticket::Ticket};
 use crate::{
     clock::Tick,
@@ -45,6 +47,15 @@ impl Attempt {
         value
     }
 
+    /// See [`Permit::gets_on`].
+    #[cfg(feature = "http")]
+    fn gets_on(&self) {
+        if self.ticket.kind == TicketKind::Probe {
+            let overdue = Tick::now().after(self.cell.config.half_open_for);
+            self.cell.deadline.extend(self.ticket.generation, overdue);
+        }
+    }
+
     /// The outcome. `kind` is asked for only if it is a failure.
     #[inline]
     pub(super) fn finish(self, verdict: Verdict, kind: impl FnOnce() -> FailureKind) {
@@ -54,7 +65,10 @@ impl Attempt {
                 mem::forget(self);
                 cell.good(ticket, started);
             }
-            Verdict::Transient | Verdict::Throttled { .. } => {
+            Verdict::Transient
+            | Verdict::Unreachable
+            | Verdict::Throttled { .. }
+            | Verdict::Final => {
                 // Asks the user's error type, which may panic: the attempt is still whole then.
                 let kind = kind();
                 mem::forget(self);
@@ -110,9 +124,47 @@ impl Permit {
 
     /// Says what came of the call.
     pub fn record(self, verdict: Verdict) {
-        let throttled = matches!(verdict, Verdict::Throttled { .. });
-        let kind = if throttled { FailureKind::Throttled } else { FailureKind::Failed };
+        let kind = match verdict {
+            Verdict::Throttled { .. } => FailureKind::Throttled,
+            Verdict::Unreachable => FailureKind::Unreachable,
+            _ => FailureKind::Failed,
+        };
         self.attempt.cell.meter.finish(verdict.kind() as usize, self.stopwatch);
         self.attempt.finish(verdict, || kind);
+    }
+}
+
+/// For who holds a permit until the body of a response has ended.
+#[cfg(feature = "http")]
+impl Permit {
+    /// Runs a piece of the call. If it panics, that is the outcome.
+    pub(crate) fn run<T>(&mut self, code: impl FnOnce() -> T) -> T {
+        self.attempt.run(code)
+    }
+
+    /// [`record`](Permit::record), where it is known better what kind of failure it is.
+    pub(crate) fn record_as(self, verdict: Verdict, kind: impl FnOnce() -> FailureKind) {
+        self.attempt.cell.meter.finish(verdict.kind() as usize, self.stopwatch);
+        self.attempt.finish(verdict, kind);
+    }
+
+    /// The service has done its part for now. When that was, if anybody needs to know how long the
+    /// call takes it; [`Tick::NEVER`] if not.
+    pub(crate) fn pause(&self) -> Tick {
+        let timed = self.attempt.started != Tick::NEVER;
+        if timed { Tick::now() } else { Tick::NEVER }
+    }
+
+    /// The service is waited for again: the time since the pause was not its own.
+    pub(crate) fn resume(&mut self, paused: Tick) {
+        if paused != Tick::NEVER {
+            let away = Tick::now().since(paused);
+            self.attempt.started = self.attempt.started.after(away);
+        }
+    }
+
+    /// A sign of life before there is an outcome: a probe that gets on does not hang.
+    pub(crate) fn gets_on(&self) {
+        self.attempt.gets_on();
     }
 }

@@ -8,7 +8,7 @@
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    CircuitBreakerConfig, OpenReason, State, Window,
+    CircuitBreakerConfig, OpenReason, State, WhenOpen, Window,
     deadline::Deadline,
     evidence,
     gate::{Decision, Gate, Probe, least_reaching},
@@ -87,6 +87,17 @@ pub(super) struct Look {
     pub(super) due: bool,
 }
 
+/// What a service meets that asks whether it is ready while the circuit is not simply closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reception {
+    /// The call may be made, if the wrapped service is ready for it.
+    Welcome,
+    /// The call will be refused, so readiness is promised without more ado.
+    Refused,
+    /// Not ready until calls may pass.
+    MustWait,
+}
+
 impl BreakerCell {
     pub(super) fn new(name: &'static str, config: CircuitBreakerConfig) -> Self {
         let now = Tick::now();
@@ -106,9 +117,7 @@ impl BreakerCell {
         let next_open_for = nanos(ledger.next_open_for(&config));
         BreakerCell {
             gate: AtomicU64::new(Gate::new(State::Closed, 0).bits()),
-            plain: slow.is_none()
-                && config.consecutive_failures.is_none()
-                && !failures.needs_clock(),
+            plain: slow.is_none() && config.consecutive_failures.is_none(),
             timed: slow.is_some() || config.abandoned_after.is_some(),
             failures,
             slow,
@@ -262,14 +271,20 @@ impl BreakerCell {
 
     fn refusal(&self, look: Look, now: Tick) -> PolicyError {
         let why = self.open_reason(look);
-        let error = if look.state == State::HalfOpen {
-            self.meter.count(telemetry::BREAKER_PROBES_TAKEN);
-            PolicyError::probes_taken(self.name, why)
-        } else {
-            self.meter.count(telemetry::BREAKER_OPEN);
-            let wait = (look.until != Tick::NEVER).then(|| look.until.since(now));
-            PolicyError::circuit_open(self.name, why, wait)
-        };
+        if look.state != State::HalfOpen {
+            return self.refusal_until(look.until, why, now);
+        }
+        self.meter.count(telemetry::BREAKER_PROBES_TAKEN);
+        let error = PolicyError::probes_taken(self.name, why);
+        self.meter.raised(&error);
+        error
+    }
+
+    #[inline]
+    fn refusal_until(&self, until: Tick, why: OpenReason, now: Tick) -> PolicyError {
+        self.meter.count(telemetry::BREAKER_OPEN);
+        let wait = (until != Tick::NEVER).then(|| until.since(now));
+        let error = PolicyError::circuit_open(self.name, why, wait);
         self.meter.raised(&error);
         error
     }
@@ -279,6 +294,9 @@ impl BreakerCell {
     ///
     /// As of the moment when it was asked, which saves another reading of the clock.
     pub(super) fn refuse_unready(&self, asked: Tick) -> PolicyError {
+        if let Some(until) = self.open_until(asked) {
+            return self.refusal_until(until, self.stored_reason(), asked);
+        }
         let look = self.look(asked);
         let look = match look.state {
             State::Closed | State::ForcedClosed => {
@@ -287,6 +305,33 @@ impl BreakerCell {
             _ => look,
         };
         self.refusal(look, asked)
+    }
+
+    /// Until when the circuit is open, if it is stored as open and that is not over at `now`: what
+    /// a long outage asks thousands of times a second, and [`look`](Self::look) answers as well.
+    #[inline]
+    fn open_until(&self, now: Tick) -> Option<Tick> {
+        if !matches!(self.gate().state(), State::Open | State::ForcedOpen) {
+            return None;
+        }
+        let until = Tick::from_bits(self.until.load(Ordering::Acquire));
+        (now < until).then_some(until)
+    }
+
+    /// What a service meets that asks whether it is ready.
+    pub(super) fn reception(&self, now: Tick) -> Reception {
+        let waits = self.config.when_open == WhenOpen::Wait;
+        let may_pass = self.config.shadow
+            || match self.open_until(now) {
+                Some(_) => false,
+                None if waits => self.passes_freely(now),
+                None => self.free_at(now).is_none(),
+            };
+        match may_pass {
+            true => Reception::Welcome,
+            false if waits => Reception::MustWait,
+            false => Reception::Refused,
+        }
     }
 
     /// Whether calls pass without being counted out.
@@ -321,6 +366,11 @@ impl BreakerCell {
         if look.due && look.gate.state() == State::HalfOpen {
             return self.probes_overdue(look.gate);
         }
+        self.stored_reason()
+    }
+
+    #[inline]
+    fn stored_reason(&self) -> OpenReason {
         evidence::unpack(self.evidence.load(Ordering::Acquire), &self.config)
     }
 
@@ -335,8 +385,9 @@ impl BreakerCell {
     #[inline]
     pub(super) fn good(&self, ticket: Ticket, started: Tick) {
         if self.plain && ticket.kind == TicketKind::Counted {
-            self.failures.good(ticket.generation, Tick::NEVER);
-            self.report_failure_ratio(false, ticket, Tick::NEVER);
+            let now = if self.failures.needs_clock() { Tick::now() } else { Tick::NEVER };
+            self.failures.good(ticket.generation, now);
+            self.report_failure_ratio(false, ticket, now);
         } else {
             self.good_in_full(ticket, started);
         }

@@ -23,6 +23,11 @@ impl<C> CircuitBreakerLayer<C> {
     pub fn classify<D>(self, classifier: D) -> CircuitBreakerLayer<D> {
         CircuitBreakerLayer { breaker: self.breaker, classifier }
     }
+
+    #[cfg(feature = "http")]
+    pub(crate) const fn classifier(&self) -> &C {
+        &self.classifier
+    }
 }
 
 impl<C> CircuitBreakerLayer<C> {
@@ -52,6 +57,13 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
 #[derive(Clone, Copy, Debug)]
 pub struct ReleasingCircuitBreakerLayer<C = Errors> {
     layer: CircuitBreakerLayer<C>,
+}
+
+#[cfg(feature = "http")]
+impl<C> ReleasingCircuitBreakerLayer<C> {
+    pub(crate) const fn classifier(&self) -> &C {
+        self.layer.classifier()
+    }
 }
 
 impl<S: Clone, C: Clone> Layer<S> for ReleasingCircuitBreakerLayer<C> {

@@ -75,7 +75,8 @@
 //!
 //! # What counts
 //!
-//! The [verdict](crate::verdict) on each outcome decides. Transient and throttled ones are failures.
+//! The [verdict](crate::verdict) on each outcome decides. Transient, unreachable, throttled and final ones are
+//! failures.
 //! A *permanent* one (a 404, a validation error) is good: the service has answered. Refusals of
 //! policies further in, and outcomes that are ignored, do not count at all. A panic is a failure. So
 //! is an error of the wrapped service's readiness.

@@ -5,10 +5,12 @@ use std::{
 
 use tower_service::Service;
 
+#[cfg(feature = "http")]
+use super::Permit;
 use super::{
-    CircuitBreaker, CircuitBreakerFuture, WhenOpen,
+    CircuitBreaker, CircuitBreakerFuture,
     attempt::Attempt,
-    cell::BreakerCell,
+    cell::{BreakerCell, Reception},
     ticket::Ticket,
     wait::{Clearance, PendingTurn, Reservation, Turn, turn},
 };
@@ -163,19 +165,18 @@ impl<S, C> CircuitBreakerService<S, C> {
         C: Classify<S::Response, S::Error>,
     {
         let now = Tick::now();
-        let waits = self.cell.config.when_open == WhenOpen::Wait;
-        let may_pass = self.cell.config.shadow
-            || if waits { self.cell.passes_freely(now) } else { self.cell.free_at(now).is_none() };
-        if may_pass {
-            self.waiting = None;
-            return self.poll_inner(cx);
+        match self.cell.reception(now) {
+            Reception::Welcome => {
+                self.waiting = None;
+                self.poll_inner(cx)
+            }
+            Reception::Refused => {
+                self.refusing = now;
+                self.release_inner();
+                Poll::Ready(Ok(()))
+            }
+            Reception::MustWait => self.poll_wait(cx),
         }
-        if waits {
-            return self.poll_wait(cx);
-        }
-        self.refusing = now;
-        self.release_inner();
-        Poll::Ready(Ok(()))
     }
 
     fn poll_wait<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
@@ -232,6 +233,26 @@ impl<S, C> CircuitBreakerService<S, C> {
             return Ok(ticket);
         }
         self.cell.admit()
+    }
+}
+
+/// For who keeps the verdict back until the body of the response has ended.
+#[cfg(feature = "http")]
+impl<S, C> CircuitBreakerService<S, C> {
+    pub(crate) const fn classifier(&self) -> &C {
+        &self.classifier
+    }
+
+    /// What [`call`](Service::call) begins with.
+    pub(crate) fn begin<Req>(&mut self, request: Req) -> Result<(S::Future, Permit), PolicyError>
+    where
+        S: Service<Req>,
+    {
+        let ticket = self.admit()?;
+        self.inner_is_ready = false;
+        let mut permit = Permit::new(Attempt::with(self.cell, ticket));
+        let inner = permit.run(|| self.inner.call(request));
+        Ok((inner, permit))
     }
 }
 

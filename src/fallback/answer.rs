@@ -10,8 +10,10 @@ use tower_service::Service;
 
 use super::cell::Standby;
 use crate::{
+    error::StackError,
     ready_call::ReadyCall,
-    request::{CloneRequest, Cloned},
+    request::{CloneRequest, Cloned, Repeats},
+    verdict::VerdictKind,
 };
 
 // What stands in (a value, a closure, a service) is kept once for the life of the process, by
@@ -44,17 +46,28 @@ pub trait Answer<Req, Res, Err>: Kind {
     /// Before the primary's call: whatever is needed of the request later.
     fn keep(&self, request: &Req) -> Self::Kept;
 
-    /// Stands in for this outcome, or gives it back where that is not possible.
+    /// Stands in for this outcome, whose verdict is of this kind, or gives it back where that is
+    /// not possible.
     fn answer(
         kept: Self::Kept,
         outcome: Result<Res, Err>,
-    ) -> Result<Self::Future, Result<Res, Err>>;
+        kind: VerdictKind,
+    ) -> Result<Self::Future, Unanswered<Res, Err>>;
 
     /// The primary cannot be called: what is needed of that error later.
     fn unready(error: Err) -> Self::Unready;
 
     /// Stands in for a primary that cannot be called.
     fn answer_unready(&self, request: Req, unready: Self::Unready) -> Self::Future;
+}
+
+/// An outcome that a backup cannot stand in for, and why.
+#[derive(Debug)]
+pub enum Unanswered<Res, Err> {
+    /// There is no copy of the request.
+    Uncloneable(Result<Res, Err>),
+    /// The primary may have executed the request, which must not happen twice.
+    NotIdempotent(Result<Res, Err>),
 }
 
 mod sealed {
@@ -97,7 +110,11 @@ impl<V: Clone, Req, Err> Answer<Req, V, Err> for Value<V> {
         self.value
     }
 
-    fn answer(value: Self::Kept, _: Result<V, Err>) -> Result<Self::Future, Result<V, Err>> {
+    fn answer(
+        value: Self::Kept,
+        _: Result<V, Err>,
+        _: VerdictKind,
+    ) -> Result<Self::Future, Unanswered<V, Err>> {
         Ok(ready(Ok(value.clone())))
     }
 
@@ -144,7 +161,8 @@ where
     fn answer(
         function: Self::Kept,
         outcome: Result<Res, Err>,
-    ) -> Result<Self::Future, Result<Res, Err>> {
+        _: VerdictKind,
+    ) -> Result<Self::Future, Unanswered<Res, Err>> {
         Ok(ready(function(outcome)))
     }
 
@@ -192,7 +210,11 @@ where
         self.function
     }
 
-    fn answer(function: Self::Kept, outcome: Result<Res, Err>) -> Result<Fut, Result<Res, Err>> {
+    fn answer(
+        function: Self::Kept,
+        outcome: Result<Res, Err>,
+        _: VerdictKind,
+    ) -> Result<Fut, Unanswered<Res, Err>> {
         Ok(function(outcome))
     }
 
@@ -235,23 +257,36 @@ impl<B, K> Kind for Backup<B, K> {
 impl<B, K, Req> Answer<Req, B::Response, B::Error> for Backup<B, K>
 where
     B: Service<Req> + Clone,
-    K: CloneRequest<Req>,
+    B::Error: StackError,
+    K: CloneRequest<Req> + Clone,
 {
-    type Kept = (&'static B, Option<Req>);
+    // The way to copy, too, because it knows whether the copy may be sent. Mostly it has no size.
+    type Kept = (&'static B, Option<Req>, K);
     type Future = ReadyCall<B, Req>;
 
     #[inline]
     fn keep(&self, request: &Req) -> Self::Kept {
-        (self.backup, self.clone_request.clone_request(request))
+        let copy = match self.clone_request.repeats(request) {
+            Repeats::Always | Repeats::IfUnsent => self.clone_request.clone_request(request),
+            Repeats::Never => None,
+        };
+        (self.backup, copy, self.clone_request.clone())
     }
 
     fn answer(
-        (backup, request): Self::Kept,
+        (backup, request, clone_request): Self::Kept,
         outcome: Result<B::Response, B::Error>,
-    ) -> Result<Self::Future, Result<B::Response, B::Error>> {
-        match request {
-            Some(request) => Ok(ReadyCall::new(backup.clone(), request)),
-            None => Err(outcome),
+        kind: VerdictKind,
+    ) -> Result<Self::Future, Unanswered<B::Response, B::Error>> {
+        let Some(request) = request else { return Err(Unanswered::Uncloneable(outcome)) };
+        match clone_request.repeats(&request) {
+            Repeats::IfUnsent if !is_unsent(&outcome, kind) => {
+                Err(Unanswered::NotIdempotent(outcome))
+            }
+            // It was copied while it could be; what it shares with the original has become
+            // unusable since.
+            Repeats::Never => Err(Unanswered::Uncloneable(outcome)),
+            _ => Ok(ReadyCall::new(backup.clone(), request)),
         }
     }
 
@@ -261,6 +296,12 @@ where
     fn answer_unready(&self, request: Req, (): ()) -> Self::Future {
         ReadyCall::new(self.backup.clone(), request)
     }
+}
+
+/// Whether the primary's request has reached nobody: no connection, or a policy that refused it.
+fn is_unsent<Res, Err: StackError>(outcome: &Result<Res, Err>, kind: VerdictKind) -> bool {
+    let refusal = outcome.as_ref().err().and_then(StackError::policy_error);
+    kind == VerdictKind::Unreachable || refusal.is_some_and(|error| !error.reached_service())
 }
 
 // By hand, because deriving would ask `Clone` and `Debug` of what stands behind the reference.

@@ -15,10 +15,14 @@ pub struct FallbackCounts {
     /// Calls that the fallback answered.
     pub degraded: u64,
     /// Calls that failed: the fallback did too, or the failure was none it answers, or there was
-    /// no copy of the request to give to the backup.
+    /// no copy of the request that could be given to the backup.
     pub failed: u64,
-    /// Those of the failed calls for which the request could not be copied.
+    /// Those of the failed calls for which there was no copy of the request: none could be made, or
+    /// none may ever be sent.
     pub uncloneable: u64,
+    /// Those of the failed calls whose request the primary may have executed and the backup must
+    /// not execute [again](crate::Repeats).
+    pub not_idempotent: u64,
 }
 
 /// The state of one fallback. Healthy calls write nothing here.
@@ -29,6 +33,7 @@ pub(super) struct FallbackCell {
     degraded: AtomicU64,
     failed: AtomicU64,
     uncloneable: AtomicU64,
+    not_idempotent: AtomicU64,
 }
 
 impl FallbackCell {
@@ -40,6 +45,7 @@ impl FallbackCell {
             degraded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             uncloneable: AtomicU64::new(0),
+            not_idempotent: AtomicU64::new(0),
         }
     }
 
@@ -48,6 +54,7 @@ impl FallbackCell {
             degraded: self.degraded.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             uncloneable: self.uncloneable.load(Ordering::Relaxed),
+            not_idempotent: self.not_idempotent.load(Ordering::Relaxed),
         }
     }
 
@@ -91,6 +98,15 @@ impl FallbackCell {
         self.failed(stopwatch);
     }
 
+    /// The primary's failure goes through because the backup must not repeat what the primary may
+    /// have done.
+    #[cold]
+    pub(super) fn not_idempotent(&self, stopwatch: Stopwatch) {
+        self.not_idempotent.fetch_add(1, Ordering::Relaxed);
+        self.meter.count(telemetry::FALLBACK_NOT_IDEMPOTENT);
+        self.failed(stopwatch);
+    }
+
     /// The fallback is taken.
     #[cold]
     pub(super) fn taken(&self, standby: Standby, original: VerdictKind) {
@@ -126,8 +142,8 @@ impl FallbackCell {
     /// to a breaker, unless this fallback was told to stand in for those.
     #[inline]
     fn is_failure(&self, kind: VerdictKind) -> bool {
-        use VerdictKind::{Refused, Throttled, Transient};
-        matches!(kind, Transient | Throttled | Refused) || self.answers(kind)
+        use VerdictKind::{Final, Refused, Throttled, Transient, Unreachable};
+        matches!(kind, Transient | Unreachable | Throttled | Final | Refused) || self.answers(kind)
     }
 }
 

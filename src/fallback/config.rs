@@ -20,7 +20,9 @@ impl FallbackConfig {
     pub(super) const DEFAULT: FallbackConfig = FallbackConfig {
         when: VerdictKinds::NONE
             .with(VerdictKind::Transient)
+            .with(VerdictKind::Unreachable)
             .with(VerdictKind::Throttled)
+            .with(VerdictKind::Final)
             .with(VerdictKind::Refused),
     };
 
@@ -58,8 +60,8 @@ impl FallbackBuilder {
 
     /// Which outcomes the fallback answers: at least one kind of verdict, and not `Success`.
     ///
-    /// Default: `Transient`, `Throttled` and `Refused`, which are the ways in which a service is
-    /// not there. A `Permanent` answer (a 404, a validation error) *is* an answer, and replacing it
+    /// Default: `Transient`, `Unreachable`, `Throttled`, `Final` and `Refused`, which are the ways in
+    /// which a service is not there. A `Permanent` answer (a 404, a validation error) *is* an answer, and replacing it
     /// would hide a mistake of the caller's; an `Ignored` outcome is one that nobody waits for.
     /// Name those two where you know better.
     pub fn when(mut self, kinds: impl IntoIterator<Item = VerdictKind>) -> Self {

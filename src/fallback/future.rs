@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    answer::{Answer, Labelled},
+    answer::{Answer, Labelled, Unanswered},
     cell::FallbackCell,
 };
 use crate::{
@@ -116,10 +116,14 @@ where
                     let StateReplace::Primary { kept, .. } = finished else {
                         unreachable!("it was the primary that has just been polled")
                     };
-                    let answer = match A::answer(kept, outcome) {
+                    let answer = match A::answer(kept, outcome, kind) {
                         Ok(answer) => answer,
-                        Err(outcome) => {
+                        Err(Unanswered::Uncloneable(outcome)) => {
                             cell.uncloneable(*this.stopwatch);
+                            return Poll::Ready(outcome);
+                        }
+                        Err(Unanswered::NotIdempotent(outcome)) => {
+                            cell.not_idempotent(*this.stopwatch);
                             return Poll::Ready(outcome);
                         }
                     };

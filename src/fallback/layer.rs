@@ -35,7 +35,9 @@ impl<A, C> FallbackLayer<A, C> {
 impl<B, K, C> FallbackLayer<Backup<B, K>, C> {
     /// How a request is copied for the backup: a [`CloneRequest`](crate::CloneRequest), such as a
     /// closure `Fn(&Req) -> Option<Req>`. Where it gives `None` the primary's outcome goes through
-    /// as it is, and [`FallbackCounts::uncloneable`](super::FallbackCounts::uncloneable) grows.
+    /// as it is, and [`FallbackCounts::uncloneable`](super::FallbackCounts::uncloneable) grows. So it
+    /// does where the primary may have executed a request that must not be executed twice
+    /// ([`Repeats::IfUnsent`](crate::Repeats::IfUnsent)).
     ///
     /// Default: [`Cloned`](crate::Cloned), by the request's `Clone`.
     pub fn clone_with<L>(self, clone_request: L) -> FallbackLayer<Backup<B, L>, C> {

@@ -52,8 +52,8 @@
 //! The outcome of the primary is [classified](crate::verdict); if the kind of its verdict is among
 //! those of [`when`](FallbackBuilder::when), the fallback answers, and its outcome is the caller's,
 //! good or bad. A primary whose readiness fails is an outcome like any other; the backup then gets
-//! the request itself, uncopied. Where the request cannot be copied for a backup, the primary's
-//! outcome goes through.
+//! the request itself, uncopied. Where the request cannot be copied for a backup, or may have been
+//! executed and [must not be twice](crate::Repeats), the primary's outcome goes through.
 //!
 //! A degraded state that nobody sees is an outage that nobody sees, so calls are told apart: by
 //! [`counts`](Fallback::counts) the last two of these, by feature `metrics` all three.
@@ -88,7 +88,7 @@ mod kinds;
 mod layer;
 mod service;
 
-pub use answer::{Answer, AsyncFunction, Backup, Function, Kind, Value};
+pub use answer::{Answer, AsyncFunction, Backup, Function, Kind, Unanswered, Value};
 pub use cell::FallbackCounts;
 pub use config::{FallbackBuilder, FallbackConfig};
 pub use future::FallbackFuture;

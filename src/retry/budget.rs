@@ -157,7 +157,7 @@ impl RetryBudget {
     /// Whether there is enough for an attempt after the cheapest kind of failure.
     #[inline]
     pub(super) fn pays_for_any(self) -> bool {
-        self.holds(self.cell.costs.cheapest())
+        self.holds(self.cell.costs.cheapest)
     }
 
     #[inline]
@@ -223,7 +223,7 @@ impl RetryBudgetBuilder {
         self
     }
 
-    /// What an attempt after a plain failure costs, in tokens: 1 to the cap.
+    /// What an attempt after a plain failure, or a failed connection, costs, in tokens: 1 to the cap.
     ///
     /// Default: 1, which makes the other numbers readable as numbers of retries.
     pub fn failed_cost(mut self, tokens: f64) -> Self {

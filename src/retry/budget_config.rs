@@ -87,11 +87,10 @@ impl RetryBudgetConfig {
     }
 
     pub(super) fn costs(&self) -> Costs {
-        Costs {
-            failed: units(self.failed_cost),
-            timed_out: units(self.timed_out_cost),
-            throttled: units(self.throttled_cost),
-        }
+        let [failed, timed_out, throttled] =
+            [self.failed_cost, self.timed_out_cost, self.throttled_cost].map(units);
+        let cheapest = failed.min(timed_out).min(throttled);
+        Costs { failed, timed_out, throttled, cheapest }
     }
 }
 
@@ -105,6 +104,7 @@ pub(super) struct Costs {
     failed: u64,
     timed_out: u64,
     throttled: u64,
+    pub(super) cheapest: u64,
 }
 
 impl Costs {
@@ -113,13 +113,10 @@ impl Costs {
             FailureKind::TimedOut => self.timed_out,
             FailureKind::Throttled => self.throttled,
             FailureKind::Failed
+            | FailureKind::Unreachable
             | FailureKind::Panicked
             | FailureKind::Abandoned
             | FailureKind::Slow => self.failed,
         }
-    }
-
-    pub(super) fn cheapest(&self) -> u64 {
-        self.failed.min(self.timed_out).min(self.throttled)
     }
 }

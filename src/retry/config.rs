@@ -36,7 +36,7 @@ pub struct RetryConfig {
     /// See [`RetryBuilder::backoff`](super::RetryBuilder::backoff).
     pub backoff: Backoff,
     /// The budget this policy makes for itself; `None` for none.
-    #[cfg_attr(feature = "serde", serde(with = "super::budget_or_false"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::or_false"))]
     pub budget: Option<RetryBudgetConfig>,
 }
 

@@ -5,7 +5,8 @@
 //! bad replica behind a load balancer.
 //!
 //! **When not.** Where executing twice is worse than failing. Where a layer below retries already:
-//! three attempts on each of three layers are 27. Retry in one place, next to the client.
+//! three attempts on each of three layers are 27. Retry in one place, next to the client; or let the
+//! layers [tell each other](crate::context).
 //!
 //! # Example
 //!
@@ -58,12 +59,12 @@
 //! | its verdict | then |
 //! |---|---|
 //! | `Success`, `Permanent` | the service answered: a deposit into the budget, and the outcome is returned |
-//! | `Refused`, `Ignored` | the outcome is returned |
-//! | `Transient` | another attempt after the backoff |
+//! | `Final`, `Refused`, `Ignored` | the outcome is returned |
+//! | `Transient`, `Unreachable` | another attempt after the backoff |
 //! | `Throttled` | another attempt after the server's hint, at most [`max_retry_after`](RetryBuilder::max_retry_after), *and* the backoff on top |
 //!
 //! ```text
-//!             transient, throttled                ready, and paid for
+//!        transient, unreachable, throttled        ready, and paid for
 //!  ┌─────────┐ ────────────────▶ ┌─────────┐      ┌───────────┐
 //!  │ attempt │                   │ backoff │ ───▶ │ readiness │ ──┐
 //!  └─────────┘ ◀──────────┐      └─────────┘      └───────────┘   │
@@ -98,8 +99,9 @@
 //! - **Bounded amplification (7)**: in every interval of time, extra attempts <= cap + refill +
 //!   ratio x successes.
 //! - **Jitter (8)** is added on top of a server's hint, never taken from it.
-//! - **No attempt that cannot finish (9)**: none starts after
-//!   [`max_elapsed`](RetryBuilder::max_elapsed).
+//! - **No attempt that cannot finish (9)**: none starts, and no backoff, that
+//!   [`max_elapsed`](RetryBuilder::max_elapsed) or the caller's [deadline](RetryLayer::context) would
+//!   come before.
 //!
 //! # What it costs
 //!
@@ -107,9 +109,6 @@
 //! may be needed; none for the last attempt or with an empty budget), one load of the budget's word
 //! before and one after. No allocation, no timer, no write to shared memory while the budget is
 //! full, and no clock while it can pay, unless `max_elapsed` is set. The timer lies inside the future.
-
-#[cfg(feature = "serde")]
-mod budget_or_false;
 
 mod bucket;
 mod budget;

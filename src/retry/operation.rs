@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::{
     task::coop::{Unconstrained, unconstrained},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 use super::{RetryBudget, handle::RetryCell};
@@ -11,10 +11,10 @@ use crate::{
     clock::Tick,
     error::StackError,
     telemetry::{
-        RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_OUT_OF_TIME, RETRY_RETRIED, RETRY_UNCLONEABLE,
-        Stopwatch,
+        RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_NOT_IDEMPOTENT, RETRY_OUT_OF_TIME,
+        RETRY_RETRIED, RETRY_RETRIED_ABOVE, RETRY_UNCLONEABLE, Stopwatch,
     },
-    verdict::{FailureKind, Verdict},
+    verdict::{FailureKind, Verdict, VerdictKind},
 };
 
 /// One operation: its attempts so far, and the decision what follows each of them. The future of
@@ -26,11 +26,11 @@ pub(super) struct Operation {
     attempt: u32,
     /// Of the attempt before: what a retry of it costs, and what is returned if none follows.
     kind: FailureKind,
-    verdict: Verdict,
+    verdict: VerdictKind,
     /// The backoff before, for jitter that goes by it.
     last_backoff: Option<Duration>,
-    /// Read only where there is a limit to hold it against.
-    started: Option<Tick>,
+    /// [`Tick::NEVER`] where there is no limit to hold it against.
+    started: Tick,
     stopwatch: Stopwatch,
 }
 
@@ -50,7 +50,12 @@ pub(super) enum Stop {
     BudgetDenied,
     Uncloneable,
     OutOfTime,
+    NotIdempotent,
+    RetriedAbove,
 }
+
+/// The caller's deadline, after which an attempt is of no use.
+pub(super) type Deadline = Option<Instant>;
 
 impl Stop {
     const fn row(self) -> usize {
@@ -59,6 +64,8 @@ impl Stop {
             Stop::BudgetDenied => RETRY_BUDGET_DENIED,
             Stop::Uncloneable => RETRY_UNCLONEABLE,
             Stop::OutOfTime => RETRY_OUT_OF_TIME,
+            Stop::NotIdempotent => RETRY_NOT_IDEMPOTENT,
+            Stop::RetriedAbove => RETRY_RETRIED_ABOVE,
         }
     }
 }
@@ -71,15 +78,20 @@ impl Operation {
             cell,
             attempt: 1,
             kind: FailureKind::Failed,
-            verdict: Verdict::Ignored,
+            verdict: VerdictKind::Ignored,
             last_backoff: None,
-            started: cell.config.max_elapsed.map(|_| Tick::now()),
+            started: cell.config.max_elapsed.map_or(Tick::NEVER, |_| Tick::now()),
             stopwatch: cell.meter.start(),
         }
     }
 
     pub(super) const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Whether it makes more than one attempt, if need be.
+    pub(super) const fn repeats(&self) -> bool {
+        self.cell.config.max_attempts > 1
     }
 
     /// Whether an attempt could follow the one that is about to start, and so a copy of its
@@ -100,25 +112,26 @@ impl Operation {
         }
     }
 
-    /// The attempt is over. `repeatable` says whether its request can be sent again.
+    /// The attempt is over. `repeatable` says whether its request can be sent again, and until when;
+    /// it is asked only if that is wanted.
     #[inline]
     pub(super) fn after<Res, Err: StackError>(
         &mut self,
         verdict: Verdict,
         outcome: &Result<Res, Err>,
-        repeatable: Result<(), Stop>,
+        repeatable: impl FnOnce() -> Result<Deadline, Stop>,
     ) -> Next {
-        self.verdict = verdict;
+        self.verdict = verdict.kind();
         match verdict {
             Verdict::Success | Verdict::Permanent => {
                 if let Some(budget) = self.cell.budget {
                     budget.deposit();
                 }
             }
-            Verdict::Refused { .. } | Verdict::Ignored => {}
-            Verdict::Transient | Verdict::Throttled { .. } => {
+            Verdict::Final | Verdict::Refused { .. } | Verdict::Ignored => {}
+            Verdict::Transient | Verdict::Unreachable | Verdict::Throttled { .. } => {
                 self.kind = FailureKind::of(verdict, outcome);
-                return self.after_failure(repeatable);
+                return self.after_failure(verdict.retry_after(), repeatable());
             }
         }
         self.finish();
@@ -126,10 +139,14 @@ impl Operation {
     }
 
     #[cold]
-    fn after_failure(&mut self, repeatable: Result<(), Stop>) -> Next {
-        match self.delay(repeatable) {
+    fn after_failure(
+        &mut self,
+        hint: Option<Duration>,
+        repeatable: Result<Deadline, Stop>,
+    ) -> Next {
+        match self.delay(hint, repeatable) {
             Ok(delay) => {
-                self.cell.meter.retrying(self.attempt + 1, self.verdict.kind(), delay);
+                self.cell.meter.retrying(self.attempt + 1, self.verdict, delay);
                 Next::Retry(delay)
             }
             Err(stop) => {
@@ -140,27 +157,31 @@ impl Operation {
     }
 
     /// How long to wait before the next attempt, or why there is none. Takes nothing yet.
-    fn delay(&mut self, repeatable: Result<(), Stop>) -> Result<Duration, Stop> {
+    fn delay(
+        &mut self,
+        hint: Option<Duration>,
+        repeatable: Result<Deadline, Stop>,
+    ) -> Result<Duration, Stop> {
         let config = &self.cell.config;
         if self.attempt >= config.max_attempts {
             return Err(Stop::Exhausted);
         }
-        repeatable?;
+        let deadline = repeatable?;
         if self.cell.budget.is_some_and(|budget| !budget.peek(self.kind)) {
             return Err(Stop::BudgetDenied);
         }
         let backoff = next_backoff(&config.backoff, self.attempt, self.last_backoff);
         self.last_backoff = Some(backoff);
         // Law 8: on top of the hint, never below it, or all who were sent away come back at once.
-        let hint = self.verdict.retry_after().unwrap_or(Duration::ZERO);
+        let hint = hint.unwrap_or(Duration::ZERO);
         let delay = hint.min(config.max_retry_after).saturating_add(backoff);
-        if self.too_late(delay) { Err(Stop::OutOfTime) } else { Ok(delay) }
+        if self.too_late(delay, deadline) { Err(Stop::OutOfTime) } else { Ok(delay) }
     }
 
     /// Right before another attempt starts: whether it may. Its price is then paid for good.
-    pub(super) fn start_another(&mut self) -> bool {
+    pub(super) fn start_another(&mut self, deadline: Deadline) -> bool {
         // Waiting for readiness has taken its time too.
-        let stop = if self.too_late(Duration::ZERO) {
+        let stop = if self.too_late(Duration::ZERO, deadline) {
             Stop::OutOfTime
         } else if self.cell.budget.is_some_and(|budget| !budget.try_withdraw(self.kind)) {
             Stop::BudgetDenied
@@ -180,28 +201,27 @@ impl Operation {
     }
 
     /// Law 9: whether an attempt would start after the operation's time, this long from now.
-    fn too_late(&self, delay: Duration) -> bool {
-        match (self.started, self.cell.config.max_elapsed) {
-            (Some(started), Some(max)) => Tick::now().since(started).saturating_add(delay) >= max,
-            _ => false,
-        }
+    fn too_late(&self, delay: Duration, deadline: Deadline) -> bool {
+        self.time_left(deadline).is_some_and(|left| delay >= left)
     }
 
     /// How long until it is too late for an attempt to start, if it ever is.
-    pub(super) fn time_left(&self) -> Option<Duration> {
-        let (started, max) = (self.started?, self.cell.config.max_elapsed?);
-        Some(max.saturating_sub(Tick::now().since(started)))
+    pub(super) fn time_left(&self, deadline: Deadline) -> Option<Duration> {
+        let elapsed = || Tick::now().since(self.started);
+        let own = self.cell.config.max_elapsed.map(|max| max.saturating_sub(elapsed()));
+        let callers = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        own.into_iter().chain(callers).min()
     }
 
     pub(super) fn stop(&self, stop: Stop) {
         self.cell.count(stop.row());
-        self.cell.meter.not_retrying(self.attempt, self.verdict.kind(), stop.row());
+        self.cell.meter.not_retrying(self.attempt, self.verdict, stop.row());
         self.finish();
     }
 
     #[inline]
     fn finish(&self) {
-        self.cell.meter.finish(self.verdict.kind() as usize, self.stopwatch);
+        self.cell.meter.finish(self.verdict as usize, self.stopwatch);
     }
 }
 
@@ -274,11 +294,11 @@ mod tests {
     #[test]
     fn an_operation_waits_for_nothing_that_it_cannot_have() {
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
-        for stop in [Stop::Uncloneable, Stop::BudgetDenied] {
-            let next = retry().begin().after(Verdict::Transient, &failure, Err(stop));
+        for stop in [Stop::Uncloneable, Stop::BudgetDenied, Stop::NotIdempotent] {
+            let next = retry().begin().after(Verdict::Transient, &failure, || Err(stop));
             assert_eq!(next, Next::Return);
         }
-        let next = retry().begin().after(Verdict::Transient, &failure, Ok(()));
+        let next = retry().begin().after(Verdict::Transient, &failure, || Ok(None));
         assert!(matches!(next, Next::Retry(delay) if delay <= 50 * MS), "{next:?}");
     }
 
@@ -287,7 +307,7 @@ mod tests {
         let retry = Retry::builder("r").max_retry_after(Duration::MAX).build().unwrap();
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
         let forever = Verdict::Throttled { retry_after: Some(Duration::MAX) };
-        let next = retry.begin().after(forever, &failure, Ok(()));
+        let next = retry.begin().after(forever, &failure, || Ok(None));
         assert_eq!(next, Next::Retry(Duration::MAX));
     }
 }

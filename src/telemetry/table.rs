@@ -46,7 +46,7 @@ const fn fallbacks(kind: &'static str) -> Row {
     Row { metric: "buttress_fallbacks_total", by_policy: false, label }
 }
 
-/// The first six rows are the verdicts, in the order of [`VerdictKind`].
+/// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const BREAKER: Table = Table {
     is_breaker: true,
     ..Table::new(
@@ -54,7 +54,9 @@ pub(crate) const BREAKER: Table = Table {
         &[
             calls("success"),
             calls("transient"),
+            calls("unreachable"),
             calls("throttled"),
+            calls("final"),
             calls("permanent"),
             calls("refused"),
             calls("ignored"),
@@ -64,18 +66,20 @@ pub(crate) const BREAKER: Table = Table {
         ],
     )
 };
-pub(crate) const BREAKER_OPEN: usize = 6;
-pub(crate) const BREAKER_PROBES_TAKEN: usize = 7;
+pub(crate) const BREAKER_OPEN: usize = 8;
+pub(crate) const BREAKER_PROBES_TAKEN: usize = 9;
 /// A shadow breaker let a call pass that it would have refused.
-pub(crate) const BREAKER_SHADOW: usize = 8;
+pub(crate) const BREAKER_SHADOW: usize = 10;
 
-/// The first six rows are the verdicts, in the order of [`VerdictKind`].
+/// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const RETRY: Table = Table::new(
     "retry",
     &[
         calls("success"),
         calls("transient"),
+        calls("unreachable"),
         calls("throttled"),
+        calls("final"),
         calls("permanent"),
         calls("refused"),
         calls("ignored"),
@@ -84,18 +88,24 @@ pub(crate) const RETRY: Table = Table::new(
         retries("budget_denied"),
         retries("uncloneable"),
         retries("out_of_time"),
+        retries("not_idempotent"),
+        retries("retried_above"),
     ],
 );
 /// Another attempt was started.
-pub(crate) const RETRY_RETRIED: usize = 6;
+pub(crate) const RETRY_RETRIED: usize = 8;
 /// The last allowed attempt failed.
-pub(crate) const RETRY_EXHAUSTED: usize = 7;
+pub(crate) const RETRY_EXHAUSTED: usize = 9;
 /// The budget had no token for another attempt.
-pub(crate) const RETRY_BUDGET_DENIED: usize = 8;
+pub(crate) const RETRY_BUDGET_DENIED: usize = 10;
 /// The request could not be cloned for another attempt.
-pub(crate) const RETRY_UNCLONEABLE: usize = 9;
-/// The next attempt would have started after `max_elapsed`.
-pub(crate) const RETRY_OUT_OF_TIME: usize = 10;
+pub(crate) const RETRY_UNCLONEABLE: usize = 11;
+/// The next attempt would have started after `max_elapsed`, or the caller's deadline.
+pub(crate) const RETRY_OUT_OF_TIME: usize = 12;
+/// The request must not be repeated after an attempt that may have been executed.
+pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 13;
+/// Somebody above repeats the operation already.
+pub(crate) const RETRY_RETRIED_ABOVE: usize = 14;
 
 pub(crate) const TIMEOUT: Table = Table::new(
     "timeout",
@@ -104,6 +114,7 @@ pub(crate) const TIMEOUT: Table = Table::new(
         calls("error"),
         calls("timed_out"),
         Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+        rejections("deadline_too_short"),
     ],
 );
 pub(crate) const TIMEOUT_SUCCESS: usize = 0;
@@ -111,6 +122,8 @@ pub(crate) const TIMEOUT_ERROR: usize = 1;
 pub(crate) const TIMEOUT_TIMED_OUT: usize = 2;
 /// A timeout fired.
 pub(crate) const TIMEOUT_FIRED: usize = 3;
+/// The caller's deadline left too little time for a call.
+pub(crate) const TIMEOUT_TOO_SHORT: usize = 4;
 
 pub(crate) const FALLBACK: Table = Table::new(
     "fallback",
@@ -122,6 +135,7 @@ pub(crate) const FALLBACK: Table = Table::new(
         fallbacks("function"),
         fallbacks("service"),
         fallbacks("uncloneable"),
+        fallbacks("not_idempotent"),
     ],
 );
 /// The primary's outcome went through as it was, and it was no failure to fall back from.
@@ -138,3 +152,32 @@ pub(crate) const FALLBACK_FUNCTION: usize = 4;
 pub(crate) const FALLBACK_SERVICE: usize = 5;
 /// There was no copy of the request to give to the backup service.
 pub(crate) const FALLBACK_UNCLONEABLE: usize = 6;
+/// The backup service must not get a request that the primary may have executed.
+pub(crate) const FALLBACK_NOT_IDEMPOTENT: usize = 7;
+
+#[cfg(feature = "http")]
+pub(crate) const BODY_TIMEOUT: Table = Table::new(
+    "body_timeout",
+    &[
+        calls("success"),
+        calls("error"),
+        calls("timed_out"),
+        calls("stalled"),
+        Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+    ],
+);
+/// The body was read to its end.
+#[cfg(feature = "http")]
+pub(crate) const BODY_SUCCESS: usize = 0;
+/// The call or its body failed.
+#[cfg(feature = "http")]
+pub(crate) const BODY_ERROR: usize = 1;
+/// The call with its body took too long.
+#[cfg(feature = "http")]
+pub(crate) const BODY_TIMED_OUT: usize = 2;
+/// The body made no progress.
+#[cfg(feature = "http")]
+pub(crate) const BODY_STALLED: usize = 3;
+/// A body timeout fired, for either reason.
+#[cfg(feature = "http")]
+pub(crate) const BODY_FIRED: usize = 4;

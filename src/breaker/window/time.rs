@@ -70,11 +70,15 @@ const fn counts_of(bucket: u64) -> Counts {
 /// calls in a tenth of a window are a sample as good as 8 million.
 const fn with_one_more(bucket: u64, bad: bool) -> u64 {
     let full = bucket & COUNT_MASK == COUNT_MASK || bucket >> 24 & COUNT_MASK == COUNT_MASK;
-    let halved = bucket >> 48 << 48
-        | (bucket >> 25 & (COUNT_MASK >> 1)) << 24
-        | (bucket >> 1 & (COUNT_MASK >> 1));
-    let bucket = if full { halved } else { bucket };
+    let bucket = if full { halved(bucket) } else { bucket };
     bucket + if bad { 1 << 24 } else { 1 }
+}
+
+#[cold]
+const fn halved(bucket: u64) -> u64 {
+    bucket >> 48 << 48
+        | (bucket >> 25 & (COUNT_MASK >> 1)) << 24
+        | (bucket >> 1 & (COUNT_MASK >> 1))
 }
 
 #[derive(Debug)]
@@ -110,7 +114,6 @@ impl TimeWindow {
         window
     }
 
-    #[inline]
     pub(super) fn good(&self, generation: u32, now: Tick) {
         self.add(generation, now, false);
     }
@@ -129,7 +132,7 @@ impl TimeWindow {
     }
 
     fn turn_at(&self, now: Tick) -> u64 {
-        (nanos(now.since(self.origin)) / self.turn_nanos).min((1 << TURN_BITS) - 1)
+        (now.nanos_since(self.origin) / self.turn_nanos).min((1 << TURN_BITS) - 1)
     }
 
     /// The epoch to count into, moved on to `now` where that is later. `None` if the window is of
@@ -140,9 +143,12 @@ impl TimeWindow {
         if epoch.tag != generation & TAG_MASK {
             return None;
         }
-        let turn = self.turn_at(now);
         // A reading of the clock that has been overtaken counts into the current bucket.
-        if turn <= epoch.turn { Some(epoch) } else { self.move_on(epoch, turn) }
+        let ends = (epoch.turn + 1).saturating_mul(self.turn_nanos);
+        if now.nanos_since(self.origin) < ends {
+            return Some(epoch);
+        }
+        self.move_on(epoch, self.turn_at(now))
     }
 
     #[cold]

@@ -1,41 +1,39 @@
-//! How the optional budget is written: a table, or `false` for none.
+//! How an optional part of a configuration is written: a table, or `false` for none.
 //!
-//! A field that is left out means its default, which is a budget, and TOML has no null. So "none"
+//! A field that is left out means its default, which has the part, and TOML has no null. So "none"
 //! needs a word of its own.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-use super::RetryBudgetConfig;
-
 #[allow(clippy::ref_option)] // the signature is serde's
-pub(super) fn serialize<S: Serializer>(
-    budget: &Option<RetryBudgetConfig>,
+pub(crate) fn serialize<T: Serialize, S: Serializer>(
+    part: &Option<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    match budget {
+    match part {
         Some(config) => config.serialize(serializer),
         None => serializer.serialize_bool(false),
     }
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<RetryBudgetConfig>, D::Error> {
-    deserializer.deserialize_any(TableOrFalse)
+) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_any(TableOrFalse(PhantomData))
 }
 
-struct TableOrFalse;
+struct TableOrFalse<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for TableOrFalse {
-    type Value = Option<RetryBudgetConfig>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TableOrFalse<T> {
+    type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table of the budget's settings, or `false` for no budget")
+        f.write_str("a table of settings, or `false` for none")
     }
 
     fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
@@ -43,6 +41,6 @@ impl<'de> Visitor<'de> for TableOrFalse {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        RetryBudgetConfig::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
     }
 }

@@ -1,0 +1,28 @@
+use http::HeaderMap;
+use http_body::{Body, Frame};
+
+/// How a body has ended.
+pub(super) enum End<'a, E> {
+    /// All of it was read. The trailers, if there were any.
+    Complete(Option<&'a HeaderMap>),
+    Failed(&'a E),
+}
+
+/// Whether a body has ended with this frame, which was the last that was read from it.
+///
+/// Not every reader polls until there is nothing: hyper stops where
+/// [`is_end_stream`](Body::is_end_stream) is true, and others at the trailers, after which nothing
+/// can come.
+pub(super) fn end_of<'a, B: Body>(
+    body: &B,
+    frame: Option<&'a Result<Frame<B::Data>, B::Error>>,
+) -> Option<End<'a, B::Error>> {
+    match frame {
+        None => Some(End::Complete(None)),
+        Some(Err(error)) => Some(End::Failed(error)),
+        Some(Ok(frame)) => match frame.trailers_ref() {
+            Some(trailers) => Some(End::Complete(Some(trailers))),
+            None => body.is_end_stream().then_some(End::Complete(None)),
+        },
+    }
+}
