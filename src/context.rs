@@ -332,7 +332,7 @@ impl<F> fmt::Debug for Scope<F> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
 
