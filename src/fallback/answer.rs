@@ -285,7 +285,7 @@ where
             }
             // It was copied while it could be; what it shares with the original has become
             // unusable since.
-            Repeats::Never => Err(Unanswered::Uncloneable(outcome)),
+            Repeats::Never => Err((Unanswered::Uncloneable, outcome)),
             _ => Ok(ReadyCall::new(backup.clone(), request)),
         }
     }
