@@ -26,7 +26,7 @@ use crate::{
 ///
 /// While the circuit is open this is ready at once, without asking the wrapped service, and
 /// [`call`](Service::call) refuses: to tower an error from `poll_ready` means that a service is
-/// dead, and an open circuit is not. With [`WhenOpen::Wait`] it is not ready until calls may pass.
+/// dead, and an open circuit is not. With [`WhenOpen::Wait`](super::WhenOpen::Wait) it is not ready until calls may pass.
 /// An error from the wrapped service's own `poll_ready` is an outcome and is counted.
 ///
 /// If the circuit opens between `poll_ready` and `call`, the call is refused, and what the wrapped
