@@ -183,6 +183,11 @@ enum Reason {
     CallerTimedOut(Duration),
     /// A body made no progress for so long.
     Stalled(Duration),
+    /// What is left until the caller's deadline, and the least a call needs; in nanoseconds.
+    DeadlineTooShort {
+        left: u64,
+        needed: u64,
+    },
 }
 
 /// Which kind of refusal a [`PolicyError`] is. More kinds come with more policies.
@@ -193,14 +198,17 @@ pub enum PolicyErrorKind {
     CircuitOpen,
     /// The call took longer than its timeout. It may have been executed all the same.
     TimedOut,
+    /// The caller's deadline has passed, or leaves too little time for a call. None was made.
+    DeadlineTooShort,
 }
 
 impl PolicyErrorKind {
-    /// The kind as a metric label or log field: `circuit_open`, `timed_out`.
+    /// The kind as a metric label or log field: `circuit_open`, `timed_out`, `deadline_too_short`.
     pub const fn as_str(self) -> &'static str {
         match self {
             PolicyErrorKind::CircuitOpen => "circuit_open",
             PolicyErrorKind::TimedOut => "timed_out",
+            PolicyErrorKind::DeadlineTooShort => "deadline_too_short",
         }
     }
 }
@@ -233,7 +241,12 @@ impl PolicyError {
         PolicyError { name, retry_after: NO_HINT, reason: Reason::Stalled(after) }
     }
 
-    /// The name the policy was built with; empty for a timeout that was given none.
+    pub(crate) fn deadline_too_short(name: &'static str, left: Duration, needed: Duration) -> Self {
+        let reason = Reason::DeadlineTooShort { left: nanos(left), needed: nanos(needed) };
+        PolicyError { name, retry_after: NO_HINT, reason }
+    }
+
+    /// The name the policy was built with; empty for one that was given none.
     pub const fn name(&self) -> &'static str {
         self.name
     }
@@ -245,6 +258,7 @@ impl PolicyError {
             Reason::TimedOut(_) | Reason::CallerTimedOut(_) | Reason::Stalled(_) => {
                 PolicyErrorKind::TimedOut
             }
+            Reason::DeadlineTooShort { .. } => PolicyErrorKind::DeadlineTooShort,
         }
     }
 
@@ -252,7 +266,7 @@ impl PolicyError {
     pub const fn open_reason(&self) -> Option<OpenReason> {
         match self.reason {
             Reason::CircuitOpen(why) | Reason::ProbesTaken(why) => Some(why),
-            Reason::TimedOut(_) | Reason::CallerTimedOut(_) | Reason::Stalled(_) => None,
+            _ => None,
         }
     }
 
@@ -262,7 +276,15 @@ impl PolicyError {
             Reason::TimedOut(after) | Reason::CallerTimedOut(after) | Reason::Stalled(after) => {
                 Some(after)
             }
-            Reason::CircuitOpen(_) | Reason::ProbesTaken(_) => None,
+            _ => None,
+        }
+    }
+
+    /// How long it was until the caller's deadline, which was too short. `None` for other kinds.
+    pub const fn time_left(&self) -> Option<Duration> {
+        match self.reason {
+            Reason::DeadlineTooShort { left, .. } => Some(Duration::from_nanos(left)),
+            _ => None,
         }
     }
 
@@ -291,7 +313,10 @@ impl PolicyError {
     pub(crate) const fn verdict(&self) -> Verdict {
         match self.reason {
             Reason::TimedOut(_) | Reason::Stalled(_) => Verdict::Transient,
-            Reason::CircuitOpen(_) | Reason::ProbesTaken(_) | Reason::CallerTimedOut(_) => {
+            Reason::CircuitOpen(_)
+            | Reason::ProbesTaken(_)
+            | Reason::CallerTimedOut(_)
+            | Reason::DeadlineTooShort { .. } => {
                 Verdict::Refused { retry_after: self.retry_after() }
             }
         }
@@ -319,6 +344,13 @@ impl fmt::Display for PolicyError {
             }
             Reason::CallerTimedOut(after) => {
                 write!(f, "the caller's own limit of {after:?} elapsed")?;
+            }
+            Reason::DeadlineTooShort { left: 0, .. } => {
+                f.write_str("the caller's deadline has passed")?;
+            }
+            Reason::DeadlineTooShort { left, needed } => {
+                let [left, needed] = [left, needed].map(Duration::from_nanos);
+                write!(f, "the caller's deadline is too short: {left:?} left, {needed:?} needed")?;
             }
         }
         match (self.reason, self.retry_after()) {

@@ -133,6 +133,7 @@ mod telemetry;
 
 pub mod backoff;
 pub mod breaker;
+pub mod context;
 pub mod error;
 pub mod fallback;
 #[cfg(feature = "tonic")]
@@ -148,6 +149,7 @@ pub mod verdict;
 
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{CircuitBreaker, CircuitBreakerConfig, Window};
+pub use context::{CallContext, CarryContext, NoContext, TaskContext};
 pub use error::{
     BoxError, ConfigError, Error, PolicyError, PolicyErrorKind, ServiceErrors, StackError,
 };

@@ -2,11 +2,12 @@ use tower_layer::{Identity, Layer};
 
 use crate::{
     breaker::{CircuitBreaker, CircuitBreakerLayer},
+    context::NoContext,
     fallback::{Backup, Fallback, FallbackLayer, Value},
     request::Cloned,
     retry::RetryLayer,
     standard::{Standard, StandardLayer},
-    timeout::{Timeout, TimeoutLayer},
+    timeout::{Fixed, Timeout, TimeoutLayer},
     verdict::Errors,
 };
 
@@ -56,14 +57,15 @@ use crate::{
 /// See the [crate's page](crate#the-order-of-layers) for the order of layers and the reasons.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is wrapped until `service` is called"]
-pub struct Stack<C = Errors, K = Cloned, L = Identity> {
+pub struct Stack<C = Errors, K = Cloned, L = Identity, X = NoContext> {
     classifier: C,
     copier: K,
+    carrier: X,
     layers: L,
 }
 
 /// A [`Stack`] with one more layer, `T`, inside of its layers `L`.
-type Layered<C, K, T, L> = Stack<C, K, tower_layer::Stack<T, L>>;
+type Layered<C, K, X, T, L> = Stack<C, K, tower_layer::Stack<T, L>, X>;
 
 impl Stack {
     /// A stack in which `Ok` is a success and `Err` is transient.
@@ -81,33 +83,41 @@ impl Default for Stack {
 impl<C> Stack<C> {
     /// A stack in which this [classifier](crate::Classify) says what outcomes mean.
     pub const fn classified(classifier: C) -> Self {
-        Stack { classifier, copier: Cloned, layers: Identity::new() }
+        Stack { classifier, copier: Cloned, carrier: NoContext, layers: Identity::new() }
     }
 }
 
-impl<C, K> Stack<C, K> {
+impl<C, K, X> Stack<C, K, Identity, X> {
     /// How retries and a backup service copy requests: a [`CloneRequest`](crate::CloneRequest),
     /// such as `reqwest::Request::try_clone`. Before the first layer, because it holds for all.
     ///
     /// Default: [`Cloned`], by the request's `Clone`.
-    pub fn clone_with<J>(self, copier: J) -> Stack<C, J> {
-        Stack { classifier: self.classifier, copier, layers: self.layers }
+    pub fn clone_with<J>(self, copier: J) -> Stack<C, J, Identity, X> {
+        let Stack { classifier, copier: _, carrier, layers } = self;
+        Stack { classifier, copier, carrier, layers }
+    }
+
+    /// How timeouts and retries learn what callers have said about a request, and tell those below:
+    /// a [`CarryContext`](crate::CarryContext). See [`crate::context`]. Before the first layer,
+    /// because it holds for all.
+    ///
+    /// Default: [`NoContext`], they learn and tell nothing.
+    pub fn context<Y>(self, carrier: Y) -> Stack<C, K, Identity, Y> {
+        let Stack { classifier, copier, carrier: _, layers } = self;
+        Stack { classifier, copier, carrier, layers }
     }
 }
 
-impl<C, K, L> Stack<C, K, L> {
+impl<C, K, X, L> Stack<C, K, L, X> {
     #[cfg(feature = "http")]
     pub(crate) const fn classifier(&self) -> &C {
         &self.classifier
     }
 
     /// Any layer, inside of those written before it.
-    pub fn layer<T>(self, layer: T) -> Layered<C, K, T, L> {
-        Stack {
-            classifier: self.classifier,
-            copier: self.copier,
-            layers: tower_layer::Stack::new(layer, self.layers),
-        }
+    pub fn layer<T>(self, layer: T) -> Layered<C, K, X, T, L> {
+        let Stack { classifier, copier, carrier, layers } = self;
+        Stack { classifier, copier, carrier, layers: tower_layer::Stack::new(layer, layers) }
     }
 
     /// Wraps a service in all the layers.
@@ -119,10 +129,14 @@ impl<C, K, L> Stack<C, K, L> {
     }
 }
 
-impl<C: Clone, K: Clone, L> Stack<C, K, L> {
+impl<C: Clone, K: Clone, X: Clone, L> Stack<C, K, L, X> {
     /// Gives up what takes longer: a [`Timeout`], or a duration for one without a name.
-    pub fn timeout(self, timeout: impl Into<Timeout>) -> Layered<C, K, TimeoutLayer, L> {
-        self.layer(timeout.into().layer())
+    pub fn timeout(
+        self,
+        timeout: impl Into<Timeout>,
+    ) -> Layered<C, K, X, TimeoutLayer<Fixed, X>, L> {
+        let layer = timeout.into().layer().context(self.carrier.clone());
+        self.layer(layer)
     }
 
     /// Repeats what failed in passing: a [`Retry`](crate::Retry), or its layer with a hook that
@@ -130,22 +144,24 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     pub fn retry<P>(
         self,
         retry: impl Into<RetryLayer<Errors, Cloned, P>>,
-    ) -> Layered<C, K, RetryLayer<C, K, P>, L> {
+    ) -> Layered<C, K, X, RetryLayer<C, K, P, X>, L> {
         let layer = retry.into();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
+        let layer = layer.context(self.carrier.clone());
         self.layer(layer)
     }
 
     /// The recommended policies in the recommended order; see [`standard`](crate::standard).
     /// A fallback goes before it.
-    pub fn standard(self, standard: Standard) -> Layered<C, K, StandardLayer<C, K>, L> {
+    pub fn standard(self, standard: Standard) -> Layered<C, K, X, StandardLayer<C, K, X>, L> {
         let layer = standard.layer();
         let layer = layer.classify(self.classifier.clone()).clone_with(self.copier.clone());
+        let layer = layer.context(self.carrier.clone());
         self.layer(layer)
     }
 
     /// Refuses what is bound to fail.
-    pub fn breaker(self, breaker: CircuitBreaker) -> Layered<C, K, CircuitBreakerLayer<C>, L> {
+    pub fn breaker(self, breaker: CircuitBreaker) -> Layered<C, K, X, CircuitBreakerLayer<C>, L> {
         let layer = breaker.layer().classify(self.classifier.clone());
         self.layer(layer)
     }
@@ -153,13 +169,16 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     /// Answers for a service that cannot: any of [`Fallback`]'s layers, with this stack's
     /// classifier. For a backup service [`fallback_to`](Self::fallback_to) is the one to use: it
     /// copies requests as this stack does.
-    pub fn fallback<A>(self, fallback: FallbackLayer<A>) -> Layered<C, K, FallbackLayer<A, C>, L> {
+    pub fn fallback<A>(
+        self,
+        fallback: FallbackLayer<A>,
+    ) -> Layered<C, K, X, FallbackLayer<A, C>, L> {
         let layer = fallback.classify(self.classifier.clone());
         self.layer(layer)
     }
 
     /// Answers with a value. Short for a [`Fallback`] without a name.
-    pub fn fallback_to_value<V>(self, value: V) -> Layered<C, K, FallbackLayer<Value<V>, C>, L>
+    pub fn fallback_to_value<V>(self, value: V) -> Layered<C, K, X, FallbackLayer<Value<V>, C>, L>
     where
         V: Clone + Send + Sync + 'static,
     {
@@ -170,7 +189,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     /// [`Fallback`] without a name.
     ///
     /// Give the backup a timeout of its own: none of this stack's covers it.
-    pub fn fallback_to<B>(self, backup: B) -> Layered<C, K, FallbackLayer<Backup<B, K>, C>, L>
+    pub fn fallback_to<B>(self, backup: B) -> Layered<C, K, X, FallbackLayer<Backup<B, K>, C>, L>
     where
         B: Clone + Send + Sync + 'static,
     {
@@ -182,7 +201,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
         self,
         fallback: Fallback,
         backup: B,
-    ) -> Layered<C, K, FallbackLayer<Backup<B, K>, C>, L>
+    ) -> Layered<C, K, X, FallbackLayer<Backup<B, K>, C>, L>
     where
         B: Clone + Send + Sync + 'static,
     {
@@ -192,7 +211,7 @@ impl<C: Clone, K: Clone, L> Stack<C, K, L> {
     }
 }
 
-impl<S, C, K, L> Layer<S> for Stack<C, K, L>
+impl<S, C, K, X, L> Layer<S> for Stack<C, K, L, X>
 where
     L: Layer<S>,
 {

@@ -363,6 +363,15 @@ fn describe() {
     );
 }
 
+/// A header that a trusted caller sent could not be read, and is ignored.
+#[cfg(feature = "http")]
+pub(crate) fn malformed_header(header: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(header, "ignoring a header that cannot be read");
+    #[cfg(not(feature = "tracing"))]
+    let _ = header;
+}
+
 /// Somebody builds policies by the thousand.
 pub(crate) fn many_policies(count: usize) {
     #[cfg(feature = "tracing")]

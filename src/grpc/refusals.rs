@@ -22,7 +22,7 @@ use crate::error::{BoxError, Error, PolicyError, PolicyErrorKind, StackError};
 /// | refusal | code |
 /// |---|---|
 /// | [`CircuitOpen`](PolicyErrorKind::CircuitOpen) | `UNAVAILABLE` |
-/// | [`TimedOut`](PolicyErrorKind::TimedOut) | `DEADLINE_EXCEEDED` |
+/// | [`TimedOut`](PolicyErrorKind::TimedOut), [`DeadlineTooShort`](PolicyErrorKind::DeadlineTooShort) | `DEADLINE_EXCEEDED` |
 ///
 /// The [`PolicyError`] is the status's [source](std::error::Error::source). The message says what
 /// kind of refusal it is and no more, because a server sends it to whoever calls. Where the policy
@@ -142,6 +142,9 @@ impl From<PolicyError> for Status {
         let (code, message) = match error.kind() {
             PolicyErrorKind::CircuitOpen => (Code::Unavailable, "the circuit is open"),
             PolicyErrorKind::TimedOut => (Code::DeadlineExceeded, "timed out"),
+            PolicyErrorKind::DeadlineTooShort => {
+                (Code::DeadlineExceeded, "the deadline is too short")
+            }
         };
         let mut status = Status::new(code, message);
         if let Some(wait) = error.retry_after() {

@@ -40,7 +40,7 @@ impl ResponseHead for reqwest::Response {
     }
 }
 
-/// What a policy reads of a request, whoever's type it is: `http::Request`, and with feature
+/// What a policy reads, and may write, of a request, whoever's type it is: `http::Request`, and with feature
 /// `reqwest` also `reqwest::Request`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to be an HTTP request",
@@ -53,6 +53,9 @@ pub trait RequestHead {
 
     /// Its headers.
     fn headers(&self) -> &HeaderMap;
+
+    /// Its headers, to tell the next tier something.
+    fn headers_mut(&mut self) -> &mut HeaderMap;
 
     /// What else travels with it, where its type lets others see that. reqwest's does not.
     fn extensions(&self) -> Option<&Extensions>;
@@ -67,6 +70,11 @@ impl<B> RequestHead for Request<B> {
     #[inline]
     fn headers(&self) -> &HeaderMap {
         self.headers()
+    }
+
+    #[inline]
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
     }
 
     #[inline]
@@ -85,6 +93,11 @@ impl RequestHead for reqwest::Request {
     #[inline]
     fn headers(&self) -> &HeaderMap {
         self.headers()
+    }
+
+    #[inline]
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
     }
 
     #[inline]

@@ -170,7 +170,7 @@ impl<F> fmt::Debug for RefusalsFuture<F> {
 /// | refusal | status |
 /// |---|---|
 /// | [`CircuitOpen`](PolicyErrorKind::CircuitOpen) | 503 |
-/// | [`TimedOut`](PolicyErrorKind::TimedOut) | 504 |
+/// | [`TimedOut`](PolicyErrorKind::TimedOut), [`DeadlineTooShort`](PolicyErrorKind::DeadlineTooShort) | 504 |
 ///
 /// With `Retry-After` in seconds, rounded up, where the policy knows; and a small body of type
 /// `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), whose member
@@ -198,6 +198,9 @@ pub fn refusal_response(error: &PolicyError) -> Response<Bytes> {
         }
         PolicyErrorKind::TimedOut => {
             (StatusCode::GATEWAY_TIMEOUT, "It took longer than it may. It may have been done.")
+        }
+        PolicyErrorKind::DeadlineTooShort => {
+            (StatusCode::GATEWAY_TIMEOUT, "There is not enough time left to do it.")
         }
     };
     let (title, code) = (status.canonical_reason().unwrap_or_default(), error.kind().as_str());

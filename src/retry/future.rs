@@ -10,9 +10,10 @@ use tower_service::Service;
 
 use super::{
     PrepareRequest,
-    operation::{Next, Operation, Stop, sleep},
+    operation::{Deadline, Next, Operation, Stop, sleep},
 };
 use crate::{
+    context::{CallContext, CarryContext, NoContext},
     error::StackError,
     request::{CloneRequest, Repeats},
     verdict::{Classify, Verdict},
@@ -31,9 +32,10 @@ pin_project! {
     /// When it comes to wait outside of a tokio runtime with time enabled, and when it is polled
     /// again after it was done.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
-    pub struct RetryFuture<S, Req, C, K, P>
+    pub struct RetryFuture<S, Req, C, K, P, X = NoContext>
     where
         S: Service<Req>,
+        X: CarryContext<Req>,
     {
         // The instance every attempt is made on; gone once the operation is over, and with it
         // whatever its readiness had reserved.
@@ -46,8 +48,9 @@ pin_project! {
         classifier: C,
         copier: K,
         preparer: P,
+        carrier: X,
         #[pin]
-        state: State<S::Future>,
+        state: State<X::Future<S::Future>>,
     }
 }
 
@@ -71,10 +74,11 @@ pin_project! {
     }
 }
 
-impl<S, Req, C, K, P> RetryFuture<S, Req, C, K, P>
+impl<S, Req, C, K, P, X> RetryFuture<S, Req, C, K, P, X>
 where
     S: Service<Req>,
     K: CloneRequest<Req>,
+    X: CarryContext<Req>,
 {
     /// Makes the first attempt on `service`, which is ready.
     #[inline]
@@ -85,21 +89,34 @@ where
         classifier: C,
         copier: K,
         preparer: P,
+        carrier: X,
     ) -> Self {
-        let spare = copy(&operation, &copier, &request);
-        let state = State::Attempt { attempt: service.call(request) };
-        let service = Some(service);
-        RetryFuture { service, spare, last: None, operation, classifier, copier, preparer, state }
+        let context = carrier.context(&request);
+        let spare = copy(&operation, &copier, &request, context);
+        let context = told(&carrier, &operation, &copier, &request, &spare, context);
+        let attempt = carrier.carry(context, request, |request| service.call(request));
+        RetryFuture {
+            service: Some(service),
+            spare,
+            last: None,
+            operation,
+            classifier,
+            copier,
+            preparer,
+            carrier,
+            state: State::Attempt { attempt },
+        }
     }
 }
 
-impl<S, Req, C, K, P> Future for RetryFuture<S, Req, C, K, P>
+impl<S, Req, C, K, P, X> Future for RetryFuture<S, Req, C, K, P, X>
 where
     S: Service<Req> + Clone,
     S::Error: StackError,
     C: Classify<S::Response, S::Error>,
     K: CloneRequest<Req>,
     P: PrepareRequest<Req>,
+    X: CarryContext<Req>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -116,7 +133,8 @@ where
                 StateProjection::Readiness { patience } => {
                     let service = this.service.as_mut().expect(POLLED_AGAIN);
                     let Poll::Ready(ready) = service.poll_ready(cx) else {
-                        ready!(poll_patience(patience, this.operation, cx));
+                        let deadline = deadline(this.spare, this.carrier);
+                        ready!(poll_patience(patience, this.operation, deadline, cx));
                         // A service that is never ready must not keep the outcome there is.
                         this.operation.stop(Stop::OutOfTime);
                         break this.last.take().expect(POLLED_AGAIN);
@@ -129,17 +147,28 @@ where
                                 this.operation.stop(stop);
                                 break this.last.take().expect(POLLED_AGAIN);
                             }
-                            if !this.operation.start_another() {
+                            let deadline = deadline(this.spare, this.carrier);
+                            if !this.operation.start_another(deadline) {
                                 break this.last.take().expect(POLLED_AGAIN);
                             }
                             let spare = mem::replace(this.spare, Err(Stop::Exhausted));
                             let mut request = spare.expect("a retry is decided on with a request");
                             // What a later attempt starts from is the original, not what the hook
                             // makes of it for this one.
-                            *this.spare = copy(this.operation, this.copier, &request);
+                            let context = this.carrier.context(&request);
+                            *this.spare = copy(this.operation, this.copier, &request, context);
+                            let context = told(
+                                this.carrier,
+                                this.operation,
+                                this.copier,
+                                &request,
+                                this.spare,
+                                context,
+                            );
                             this.preparer.prepare_request(&mut request, this.operation.attempt());
                             *this.last = None;
-                            let attempt = service.call(request);
+                            let call = |request| service.call(request);
+                            let attempt = this.carrier.carry(context, request, call);
                             this.state.set(State::Attempt { attempt });
                             continue;
                         }
@@ -156,7 +185,10 @@ where
             };
             let verdict = Verdict::of(this.classifier, &outcome);
             let unsent = !called || verdict == Verdict::Unreachable;
-            let repeatable = || repeatable(this.spare, this.copier, unsent);
+            let repeatable = || {
+                repeatable(this.spare, this.copier, unsent)?;
+                Ok(deadline(this.spare, this.carrier))
+            };
             let Next::Retry(delay) = this.operation.after(verdict, &outcome, repeatable) else {
                 break outcome;
             };
@@ -184,10 +216,11 @@ where
 fn poll_patience(
     mut patience: Pin<&mut Option<Unconstrained<Sleep>>>,
     operation: &Operation,
+    deadline: Deadline,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     if patience.is_none() {
-        let Some(left) = operation.time_left() else { return Poll::Pending };
+        let Some(left) = operation.time_left(deadline) else { return Poll::Pending };
         patience.set(Some(sleep(left)));
     }
     match patience.as_pin_mut() {
@@ -204,12 +237,49 @@ fn copy<Req>(
     operation: &Operation,
     copier: &impl CloneRequest<Req>,
     request: &Req,
+    context: CallContext,
 ) -> Result<Req, Stop> {
+    if context.is_retried() {
+        return Err(Stop::RetriedAbove);
+    }
     operation.may_repeat()?;
     if copier.repeats(request) == Repeats::Never {
         return Err(Stop::NotIdempotent);
     }
     copier.clone_request(request).ok_or(Stop::Uncloneable)
+}
+
+/// What those below are told: that there is a retry above them, if that would repeat whatever they
+/// fail at. A request that is only repeated while it has reached nobody is theirs to repeat where
+/// they cannot reach anybody.
+#[inline]
+fn told<X, Req>(
+    _: &X,
+    operation: &Operation,
+    copier: &impl CloneRequest<Req>,
+    request: &Req,
+    spare: &Result<Req, Stop>,
+    context: CallContext,
+) -> CallContext
+where
+    X: CarryContext<Req>,
+{
+    if X::CARRIES
+        && operation.repeats()
+        && !context.is_retried()
+        && !matches!(spare, Err(Stop::Uncloneable))
+        && copier.repeats(request) == Repeats::Always
+    {
+        context.attempt(operation.attempt())
+    } else {
+        context
+    }
+}
+
+/// When a copy of the request has to have been answered.
+#[inline]
+fn deadline<Req>(spare: &Result<Req, Stop>, carrier: &impl CarryContext<Req>) -> Deadline {
+    spare.as_ref().ok().and_then(|request| carrier.context(request).deadline)
 }
 
 /// Whether the spare copy may be sent, after an attempt that reached nobody or may have been
@@ -230,9 +300,10 @@ fn repeatable<Req>(
     }
 }
 
-impl<S, Req, C, K, P> fmt::Debug for RetryFuture<S, Req, C, K, P>
+impl<S, Req, C, K, P, X> fmt::Debug for RetryFuture<S, Req, C, K, P, X>
 where
     S: Service<Req>,
+    X: CarryContext<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {

@@ -11,7 +11,7 @@ use crate::{
     sync::{AtomicU64, Ordering},
     telemetry::{
         Meter, RETRY, RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_NOT_IDEMPOTENT,
-        RETRY_OUT_OF_TIME, RETRY_RETRIED, RETRY_UNCLONEABLE,
+        RETRY_OUT_OF_TIME, RETRY_RETRIED, RETRY_RETRIED_ABOVE, RETRY_UNCLONEABLE,
     },
     verdict::{Classify, Errors, Verdict},
 };
@@ -32,7 +32,7 @@ pub(super) struct RetryCell {
     pub(super) meter: Meter,
     name: &'static str,
     /// By row of telemetry, from [`RETRY_RETRIED`] on.
-    counts: [AtomicU64; 6],
+    counts: [AtomicU64; 7],
 }
 
 impl RetryCell {
@@ -88,6 +88,7 @@ impl Retry {
             uncloneable: count(RETRY_UNCLONEABLE),
             out_of_time: count(RETRY_OUT_OF_TIME),
             not_idempotent: count(RETRY_NOT_IDEMPOTENT),
+            retried_above: count(RETRY_RETRIED_ABOVE),
         }
     }
 
@@ -156,7 +157,7 @@ impl Retry {
         loop {
             let outcome = operation(state.attempt()).await;
             let verdict = Verdict::of(&classifier, &outcome);
-            let Next::Retry(delay) = state.after(verdict, &outcome, || Ok(())) else {
+            let Next::Retry(delay) = state.after(verdict, &outcome, || Ok(None)) else {
                 return outcome;
             };
             if delay.is_zero() {
@@ -165,7 +166,7 @@ impl Retry {
             } else {
                 sleep(delay).await;
             }
-            if !state.start_another() {
+            if !state.start_another(None) {
                 return outcome;
             }
         }
@@ -195,11 +196,14 @@ pub struct RetryCounts {
     pub budget_denied: u64,
     /// Operations whose request could not be copied.
     pub uncloneable: u64,
-    /// Operations whose next attempt would have started after `max_elapsed`.
+    /// Operations whose next attempt would have started after `max_elapsed`, or the caller's
+    /// [deadline](crate::CallContext::deadline).
     pub out_of_time: u64,
     /// Operations whose request [must not be repeated](crate::Repeats) after such a failure, as it
     /// may have been executed.
     pub not_idempotent: u64,
+    /// Operations that somebody above [repeats already](crate::CallContext::attempt).
+    pub retried_above: u64,
 }
 
 /// Makes a [`Retry`].

@@ -5,7 +5,8 @@
 //! bad replica behind a load balancer.
 //!
 //! **When not.** Where executing twice is worse than failing. Where a layer below retries already:
-//! three attempts on each of three layers are 27. Retry in one place, next to the client.
+//! three attempts on each of three layers are 27. Retry in one place, next to the client; or let the
+//! layers [tell each other](crate::context).
 //!
 //! # Example
 //!
@@ -98,8 +99,9 @@
 //! - **Bounded amplification (7)**: in every interval of time, extra attempts <= cap + refill +
 //!   ratio x successes.
 //! - **Jitter (8)** is added on top of a server's hint, never taken from it.
-//! - **No attempt that cannot finish (9)**: none starts after
-//!   [`max_elapsed`](RetryBuilder::max_elapsed).
+//! - **No attempt that cannot finish (9)**: none starts, and no backoff, that
+//!   [`max_elapsed`](RetryBuilder::max_elapsed) or the caller's [deadline](RetryLayer::context) would
+//!   come before.
 //!
 //! # What it costs
 //!

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::{
     task::coop::{Unconstrained, unconstrained},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 use super::{RetryBudget, handle::RetryCell};
@@ -12,7 +12,7 @@ use crate::{
     error::StackError,
     telemetry::{
         RETRY_BUDGET_DENIED, RETRY_EXHAUSTED, RETRY_NOT_IDEMPOTENT, RETRY_OUT_OF_TIME,
-        RETRY_RETRIED, RETRY_UNCLONEABLE, Stopwatch,
+        RETRY_RETRIED, RETRY_RETRIED_ABOVE, RETRY_UNCLONEABLE, Stopwatch,
     },
     verdict::{FailureKind, Verdict, VerdictKind},
 };
@@ -51,7 +51,11 @@ pub(super) enum Stop {
     Uncloneable,
     OutOfTime,
     NotIdempotent,
+    RetriedAbove,
 }
+
+/// The caller's deadline, after which an attempt is of no use.
+pub(super) type Deadline = Option<Instant>;
 
 impl Stop {
     const fn row(self) -> usize {
@@ -61,6 +65,7 @@ impl Stop {
             Stop::Uncloneable => RETRY_UNCLONEABLE,
             Stop::OutOfTime => RETRY_OUT_OF_TIME,
             Stop::NotIdempotent => RETRY_NOT_IDEMPOTENT,
+            Stop::RetriedAbove => RETRY_RETRIED_ABOVE,
         }
     }
 }
@@ -84,6 +89,11 @@ impl Operation {
         self.attempt
     }
 
+    /// Whether it makes more than one attempt, if need be.
+    pub(super) const fn repeats(&self) -> bool {
+        self.cell.config.max_attempts > 1
+    }
+
     /// Whether an attempt could follow the one that is about to start, and so a copy of its
     /// request may be needed.
     ///
@@ -102,14 +112,14 @@ impl Operation {
         }
     }
 
-    /// The attempt is over. `repeatable` says whether its request can be sent again, and is asked
-    /// only if that is wanted.
+    /// The attempt is over. `repeatable` says whether its request can be sent again, and until when;
+    /// it is asked only if that is wanted.
     #[inline]
     pub(super) fn after<Res, Err: StackError>(
         &mut self,
         verdict: Verdict,
         outcome: &Result<Res, Err>,
-        repeatable: impl FnOnce() -> Result<(), Stop>,
+        repeatable: impl FnOnce() -> Result<Deadline, Stop>,
     ) -> Next {
         self.verdict = verdict.kind();
         match verdict {
@@ -129,7 +139,11 @@ impl Operation {
     }
 
     #[cold]
-    fn after_failure(&mut self, hint: Option<Duration>, repeatable: Result<(), Stop>) -> Next {
+    fn after_failure(
+        &mut self,
+        hint: Option<Duration>,
+        repeatable: Result<Deadline, Stop>,
+    ) -> Next {
         match self.delay(hint, repeatable) {
             Ok(delay) => {
                 self.cell.meter.retrying(self.attempt + 1, self.verdict, delay);
@@ -146,13 +160,13 @@ impl Operation {
     fn delay(
         &mut self,
         hint: Option<Duration>,
-        repeatable: Result<(), Stop>,
+        repeatable: Result<Deadline, Stop>,
     ) -> Result<Duration, Stop> {
         let config = &self.cell.config;
         if self.attempt >= config.max_attempts {
             return Err(Stop::Exhausted);
         }
-        repeatable?;
+        let deadline = repeatable?;
         if self.cell.budget.is_some_and(|budget| !budget.peek(self.kind)) {
             return Err(Stop::BudgetDenied);
         }
@@ -161,13 +175,13 @@ impl Operation {
         // Law 8: on top of the hint, never below it, or all who were sent away come back at once.
         let hint = hint.unwrap_or(Duration::ZERO);
         let delay = hint.min(config.max_retry_after).saturating_add(backoff);
-        if self.too_late(delay) { Err(Stop::OutOfTime) } else { Ok(delay) }
+        if self.too_late(delay, deadline) { Err(Stop::OutOfTime) } else { Ok(delay) }
     }
 
     /// Right before another attempt starts: whether it may. Its price is then paid for good.
-    pub(super) fn start_another(&mut self) -> bool {
+    pub(super) fn start_another(&mut self, deadline: Deadline) -> bool {
         // Waiting for readiness has taken its time too.
-        let stop = if self.too_late(Duration::ZERO) {
+        let stop = if self.too_late(Duration::ZERO, deadline) {
             Stop::OutOfTime
         } else if self.cell.budget.is_some_and(|budget| !budget.try_withdraw(self.kind)) {
             Stop::BudgetDenied
@@ -187,15 +201,16 @@ impl Operation {
     }
 
     /// Law 9: whether an attempt would start after the operation's time, this long from now.
-    fn too_late(&self, delay: Duration) -> bool {
-        let late = |max| Tick::now().since(self.started).saturating_add(delay) >= max;
-        self.cell.config.max_elapsed.is_some_and(late)
+    fn too_late(&self, delay: Duration, deadline: Deadline) -> bool {
+        self.time_left(deadline).is_some_and(|left| delay >= left)
     }
 
     /// How long until it is too late for an attempt to start, if it ever is.
-    pub(super) fn time_left(&self) -> Option<Duration> {
-        let max = self.cell.config.max_elapsed?;
-        Some(max.saturating_sub(Tick::now().since(self.started)))
+    pub(super) fn time_left(&self, deadline: Deadline) -> Option<Duration> {
+        let elapsed = || Tick::now().since(self.started);
+        let own = self.cell.config.max_elapsed.map(|max| max.saturating_sub(elapsed()));
+        let callers = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        own.into_iter().chain(callers).min()
     }
 
     pub(super) fn stop(&self, stop: Stop) {
@@ -283,7 +298,7 @@ mod tests {
             let next = retry().begin().after(Verdict::Transient, &failure, || Err(stop));
             assert_eq!(next, Next::Return);
         }
-        let next = retry().begin().after(Verdict::Transient, &failure, || Ok(()));
+        let next = retry().begin().after(Verdict::Transient, &failure, || Ok(None));
         assert!(matches!(next, Next::Retry(delay) if delay <= 50 * MS), "{next:?}");
     }
 
@@ -292,7 +307,7 @@ mod tests {
         let retry = Retry::builder("r").max_retry_after(Duration::MAX).build().unwrap();
         let failure: Result<(), Error<&str>> = Err(Error::Service("no"));
         let forever = Verdict::Throttled { retry_after: Some(Duration::MAX) };
-        let next = retry.begin().after(forever, &failure, || Ok(()));
+        let next = retry.begin().after(forever, &failure, || Ok(None));
         assert_eq!(next, Next::Retry(Duration::MAX));
     }
 }

@@ -6,22 +6,28 @@ use std::{
 use tower_service::Service;
 
 use super::{PrepareRequest, Retry, RetryFuture};
-use crate::{error::StackError, request::CloneRequest, verdict::Classify};
+use crate::{
+    context::{CarryContext, NoContext},
+    error::StackError,
+    request::CloneRequest,
+    verdict::Classify,
+};
 
 /// A service that repeats what failed in passing; made by [`Retry::layer`].
 ///
 /// Each operation takes the instance that is ready and leaves a clone in its place, so cloning the
 /// inner service should be cheap, as it is for every client and for `tower::buffer::Buffer`.
 #[derive(Clone, Copy)]
-pub struct RetryService<S, C, K, P> {
+pub struct RetryService<S, C, K, P, X = NoContext> {
     pub(super) inner: S,
     pub(super) retry: Retry,
     pub(super) classifier: C,
     pub(super) copier: K,
     pub(super) preparer: P,
+    pub(super) carrier: X,
 }
 
-impl<S, C, K, P> RetryService<S, C, K, P> {
+impl<S, C, K, P, X> RetryService<S, C, K, P, X> {
     /// The policy it was made from.
     pub const fn retry(&self) -> Retry {
         self.retry
@@ -43,17 +49,18 @@ impl<S, C, K, P> RetryService<S, C, K, P> {
     }
 }
 
-impl<S, Req, C, K, P> Service<Req> for RetryService<S, C, K, P>
+impl<S, Req, C, K, P, X> Service<Req> for RetryService<S, C, K, P, X>
 where
     S: Service<Req> + Clone,
     S::Error: StackError,
     C: Classify<S::Response, S::Error> + Clone,
     K: CloneRequest<Req> + Clone,
     P: PrepareRequest<Req> + Clone,
+    X: CarryContext<Req> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = RetryFuture<S, Req, C, K, P>;
+    type Future = RetryFuture<S, Req, C, K, P, X>;
 
     /// Ready when the inner service is. Its error is the caller's: there is no request to retry.
     #[inline]
@@ -73,11 +80,12 @@ where
             self.classifier.clone(),
             self.copier.clone(),
             self.preparer.clone(),
+            self.carrier.clone(),
         )
     }
 }
 
-impl<S: fmt::Debug, C, K, P> fmt::Debug for RetryService<S, C, K, P> {
+impl<S: fmt::Debug, C, K, P, X> fmt::Debug for RetryService<S, C, K, P, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryService")
             .field("inner", &self.inner)

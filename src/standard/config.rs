@@ -39,7 +39,7 @@ pub struct StandardConfig {
 
 impl Default for StandardConfig {
     fn default() -> Self {
-        let timeout = |after| Some(TimeoutConfig { after });
+        let timeout = |after| Some(TimeoutConfig { after, ..TimeoutConfig::default() });
         StandardConfig {
             expected_rate: None,
             replicas: 1,
@@ -90,7 +90,7 @@ impl StandardBuilder {
     /// Default: 3 s, about what a person waits for a page before leaving it (Google, *The need for
     /// mobile speed*, 2016), and room for three attempts.
     pub fn timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.config.timeout = after.into().map(|after| TimeoutConfig { after });
+        set(&mut self.config.timeout, after.into());
         self
     }
 
@@ -99,7 +99,7 @@ impl StandardBuilder {
     /// Default: 500 ms: services in one data centre answer in milliseconds, and three attempts with
     /// their waits fit into the 3 s of the operation.
     pub fn attempt_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.config.attempt_timeout = after.into().map(|after| TimeoutConfig { after });
+        set(&mut self.config.attempt_timeout, after.into());
         self
     }
 
@@ -134,5 +134,13 @@ impl StandardBuilder {
     /// the process.
     pub fn build(self) -> Result<Standard, ConfigError> {
         Standard::new(self.name, self.config)
+    }
+}
+
+/// Changes how long a timeout is and leaves the rest of it; or switches it off.
+fn set(timeout: &mut Option<TimeoutConfig>, after: Option<Duration>) {
+    match after {
+        Some(after) => timeout.get_or_insert_default().after = after,
+        None => *timeout = None,
     }
 }

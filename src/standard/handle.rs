@@ -13,10 +13,10 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Standard {
     name: &'static str,
-    pub(super) timeout: Option<Timeout>,
-    pub(super) attempt_timeout: Option<Timeout>,
-    pub(super) retry: Option<Retry>,
-    pub(super) breaker: Option<CircuitBreaker>,
+    timeout: Option<Timeout>,
+    attempt_timeout: Option<Timeout>,
+    retry: Option<Retry>,
+    breaker: Option<CircuitBreaker>,
     fallback: Option<Fallback>,
 }
 

@@ -4,55 +4,70 @@ use tower_layer::{Layer, Stack};
 
 use super::{Optional, OptionalLayer, Standard};
 use crate::{
-    breaker::{CircuitBreakerLayer, CircuitBreakerService},
+    breaker::{CircuitBreaker, CircuitBreakerService},
+    context::NoContext,
     fallback::{Fallback, FallbackLayer},
     request::Cloned,
-    retry::{RetryService, Unchanged},
-    timeout::TimeoutService,
+    retry::{Retry, RetryService, Unchanged},
+    timeout::{Fixed, Timeout, TimeoutService},
     verdict::Errors,
 };
 
 /// Wraps services with a [`Standard`] stack; made by [`Standard::layer`] and
 /// [`Stack::standard`](crate::Stack::standard).
 ///
-/// The parameters are the classifier and how requests are copied.
+/// The parameters are the classifier, how requests are copied, and how they carry a
+/// [context](crate::context).
 #[derive(Clone, Copy)]
-pub struct StandardLayer<C = Errors, K = Cloned> {
+pub struct StandardLayer<C = Errors, K = Cloned, X = NoContext> {
     standard: Standard,
     classifier: C,
     copier: K,
+    carrier: X,
 }
 
 /// A service with a [`Standard`] stack around it.
-pub type StandardService<S, C = Errors, K = Cloned> = Timed<Retried<Broken<Timed<S>, C>, C, K>>;
+pub type StandardService<S, C = Errors, K = Cloned, X = NoContext> =
+    Timed<Retried<Broken<Timed<S, X>, C>, C, K, X>, X>;
 
-type Timed<S> = Optional<TimeoutService<S>, S>;
+type Timed<S, X> = Optional<TimeoutService<S, Fixed, X>, S>;
 type Broken<S, C> = Optional<CircuitBreakerService<S, C>, S>;
-type Retried<S, C, K> = Optional<RetryService<S, C, K, Unchanged>, S>;
+type Retried<S, C, K, X> = Optional<RetryService<S, C, K, Unchanged, X>, S>;
 
 impl StandardLayer {
     pub(super) const fn new(standard: Standard) -> Self {
-        StandardLayer { standard, classifier: Errors, copier: Cloned }
+        StandardLayer { standard, classifier: Errors, copier: Cloned, carrier: NoContext }
     }
 }
 
-impl<C, K> StandardLayer<C, K> {
+impl<C, K, X> StandardLayer<C, K, X> {
     /// What outcomes mean, to all of the policies; see [`crate::verdict`].
     ///
     /// Default: [`Errors`], every error is transient.
-    pub fn classify<D>(self, classifier: D) -> StandardLayer<D, K> {
-        StandardLayer { standard: self.standard, classifier, copier: self.copier }
+    pub fn classify<D>(self, classifier: D) -> StandardLayer<D, K, X> {
+        let StandardLayer { standard, classifier: _, copier, carrier } = self;
+        StandardLayer { standard, classifier, copier, carrier }
     }
 
     /// How retries copy requests: a [`CloneRequest`](crate::CloneRequest).
     ///
     /// Default: [`Cloned`], by the request's `Clone`.
-    pub fn clone_with<J>(self, copier: J) -> StandardLayer<C, J> {
-        StandardLayer { standard: self.standard, classifier: self.classifier, copier }
+    pub fn clone_with<J>(self, copier: J) -> StandardLayer<C, J, X> {
+        let StandardLayer { standard, classifier, copier: _, carrier } = self;
+        StandardLayer { standard, classifier, copier, carrier }
+    }
+
+    /// How timeouts and retries learn what callers have said about a request, and tell those below:
+    /// a [`CarryContext`](crate::CarryContext).
+    ///
+    /// Default: [`NoContext`], they learn and tell nothing.
+    pub fn context<Y>(self, carrier: Y) -> StandardLayer<C, K, Y> {
+        let StandardLayer { standard, classifier, copier, carrier: _ } = self;
+        StandardLayer { standard, classifier, copier, carrier }
     }
 }
 
-impl<C: Clone, K> StandardLayer<C, K> {
+impl<C: Clone, K, X> StandardLayer<C, K, X> {
     /// Puts a fallback around all of it, made by this function from the configured one; nothing,
     /// where that is switched off.
     ///
@@ -78,23 +93,24 @@ impl<C: Clone, K> StandardLayer<C, K> {
     }
 }
 
-impl<S, C, K> Layer<S> for StandardLayer<C, K>
+impl<S, C, K, X> Layer<S> for StandardLayer<C, K, X>
 where
     C: Clone,
     K: Clone,
+    X: Clone,
 {
-    type Service = StandardService<S, C, K>;
+    type Service = StandardService<S, C, K, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let Standard { timeout, attempt_timeout, retry, breaker, .. } = self.standard;
-        let timed = optional(attempt_timeout.map(crate::Timeout::layer)).layer(inner);
-        let broken = breaker.map(|breaker| breaker.layer().classify(self.classifier.clone()));
-        let broken = optional::<CircuitBreakerLayer<C>>(broken).layer(timed);
-        let retried = retry.map(|retry| {
-            retry.layer().classify(self.classifier.clone()).clone_with(self.copier.clone())
-        });
-        let retried = optional(retried).layer(broken);
-        optional(timeout.map(crate::Timeout::layer)).layer(retried)
+        let StandardLayer { standard, classifier, copier, carrier } = self.clone();
+        let timed = |timeout: Timeout| timeout.layer().context(self.carrier.clone());
+        let broken = |breaker: CircuitBreaker| breaker.layer().classify(self.classifier.clone());
+        let retried =
+            |retry: Retry| retry.layer().classify(classifier).clone_with(copier).context(carrier);
+        let inner = optional(standard.attempt_timeout().map(timed)).layer(inner);
+        let inner = optional(standard.breaker().map(broken)).layer(inner);
+        let inner = optional(standard.retry().map(retried)).layer(inner);
+        optional(standard.timeout().map(timed)).layer(inner)
     }
 }
 
@@ -102,7 +118,7 @@ fn optional<L>(layer: Option<L>) -> OptionalLayer<L> {
     layer.into()
 }
 
-impl<C, K> fmt::Debug for StandardLayer<C, K> {
+impl<C, K, X> fmt::Debug for StandardLayer<C, K, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StandardLayer").field("standard", &self.standard).finish_non_exhaustive()
     }

@@ -89,6 +89,7 @@ pub(crate) const RETRY: Table = Table::new(
         retries("uncloneable"),
         retries("out_of_time"),
         retries("not_idempotent"),
+        retries("retried_above"),
     ],
 );
 /// Another attempt was started.
@@ -99,10 +100,12 @@ pub(crate) const RETRY_EXHAUSTED: usize = 9;
 pub(crate) const RETRY_BUDGET_DENIED: usize = 10;
 /// The request could not be cloned for another attempt.
 pub(crate) const RETRY_UNCLONEABLE: usize = 11;
-/// The next attempt would have started after `max_elapsed`.
+/// The next attempt would have started after `max_elapsed`, or the caller's deadline.
 pub(crate) const RETRY_OUT_OF_TIME: usize = 12;
 /// The request must not be repeated after an attempt that may have been executed.
 pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 13;
+/// Somebody above repeats the operation already.
+pub(crate) const RETRY_RETRIED_ABOVE: usize = 14;
 
 pub(crate) const TIMEOUT: Table = Table::new(
     "timeout",
@@ -111,6 +114,7 @@ pub(crate) const TIMEOUT: Table = Table::new(
         calls("error"),
         calls("timed_out"),
         Row { metric: "buttress_timeouts_total", by_policy: false, label: None },
+        rejections("deadline_too_short"),
     ],
 );
 pub(crate) const TIMEOUT_SUCCESS: usize = 0;
@@ -118,6 +122,8 @@ pub(crate) const TIMEOUT_ERROR: usize = 1;
 pub(crate) const TIMEOUT_TIMED_OUT: usize = 2;
 /// A timeout fired.
 pub(crate) const TIMEOUT_FIRED: usize = 3;
+/// The caller's deadline left too little time for a call.
+pub(crate) const TIMEOUT_TOO_SHORT: usize = 4;
 
 pub(crate) const FALLBACK: Table = Table::new(
     "fallback",

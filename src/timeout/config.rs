@@ -19,19 +19,27 @@ pub struct TimeoutConfig {
     /// How long a call may take. See [`TimeoutBuilder::after`].
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub after: Duration,
+    /// The least a call needs. See [`TimeoutBuilder::min_remaining`].
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub min_remaining: Duration,
 }
 
 impl Default for TimeoutConfig {
     fn default() -> Self {
-        TimeoutConfig { after: Duration::from_secs(1) }
+        TimeoutConfig { after: Duration::from_secs(1), min_remaining: Duration::ZERO }
     }
 }
 
 impl TimeoutConfig {
-    /// Whether a timeout can be built from this: `after` is above zero.
+    /// Whether a timeout can be built from this: `after` is above zero, and `min_remaining` not above
+    /// `after`.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.after.is_zero() {
             return Err(ConfigError::new("timeout", "after", "must be above zero", self.after));
+        }
+        if self.min_remaining > self.after {
+            let rule = "must be at most `after`, or every call with a deadline would be refused";
+            return Err(ConfigError::new("timeout", "min_remaining", rule, self.min_remaining));
         }
         Ok(())
     }
@@ -60,10 +68,22 @@ impl TimeoutBuilder {
         self
     }
 
+    /// The least time that a call needs: one whose caller's [deadline](crate::context) leaves less is
+    /// refused at once, as
+    /// [`DeadlineTooShort`](crate::PolicyErrorKind::DeadlineTooShort), and not begun in vain. From
+    /// zero to `after`. Of use only with a [context](super::TimeoutLayer::context) to read deadlines from.
+    ///
+    /// Default: zero, which refuses calls whose deadline has passed and no others: how long the
+    /// fastest answer takes is for you to say. Set it to about that.
+    pub fn min_remaining(mut self, least: Duration) -> Self {
+        self.config.min_remaining = least;
+        self
+    }
+
     /// Validates and builds. The name's cell is kept for the life of the process.
     pub fn build(self) -> Result<Timeout, ConfigError> {
         let name = cell::name(self.name);
         self.config.validate().map_err(|error| error.named(name))?;
-        Ok(Timeout::new(name, self.config.after))
+        Ok(Timeout::new(name, &self.config))
     }
 }

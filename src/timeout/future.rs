@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::handle::TimeoutCell;
-use crate::{error::StackError, telemetry::Stopwatch};
+use crate::{
+    error::{PolicyError, StackError},
+    telemetry::Stopwatch,
+};
 
 pin_project! {
     /// The future of a call with a time limit.
@@ -42,8 +45,18 @@ pin_project! {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) after: Duration,
-    /// The request itself, which allows less time than the timeout would.
-    pub(super) callers: bool,
+    pub(super) set_by: SetBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetBy {
+    Timeout,
+    /// The request, which allows less time than the timeout would.
+    Caller,
+    /// The deadline of the request's context, which comes a tick of the timer before.
+    Deadline,
+    /// The request, which allows less time than a call needs: none is made.
+    Refusal,
 }
 
 pin_project! {
@@ -61,6 +74,13 @@ impl<F> TimeoutFuture<F> {
         let state = State::Running { inner, sleep: None };
         TimeoutFuture { state, limit, cell, stopwatch: cell.start() }
     }
+
+    /// Refuses, without a call, one that has this much time left.
+    #[cold]
+    pub(super) fn refused(cell: &'static TimeoutCell, left: Duration) -> Self {
+        let limit = Limit { after: left, set_by: SetBy::Refusal };
+        TimeoutFuture { state: State::Done, limit, cell, stopwatch: cell.start() }
+    }
 }
 
 impl<F, Res, Err> Future for TimeoutFuture<F>
@@ -74,7 +94,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let StateProject::Running { inner, sleep } = this.state.as_mut().project() else {
-            panic!("`TimeoutFuture` polled after it was ready")
+            return Poll::Ready(Err(refuse(this.cell, this.limit).into()));
         };
         // The inner future first: an answer that arrives together with the deadline is an answer.
         if let Poll::Ready(outcome) = inner.poll(cx) {
@@ -90,6 +110,14 @@ where
         let error = this.cell.time_out(*this.limit, *this.stopwatch);
         Poll::Ready(Err(error.into()))
     }
+}
+
+/// There is no call, because it was refused.
+#[cold]
+fn refuse(cell: &TimeoutCell, limit: &mut Limit) -> PolicyError {
+    assert!(limit.set_by == SetBy::Refusal, "`TimeoutFuture` polled after it was ready");
+    limit.set_by = SetBy::Caller; // and only once
+    cell.refuse(limit.after)
 }
 
 /// Whether the time is up; starts it if nobody has. Does not depend on the inner future, so there is

@@ -1,8 +1,14 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
-use super::{TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer, future::Limit};
+use tokio::time::Instant;
+
+use super::{
+    TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer,
+    future::{Limit, SetBy},
+};
 use crate::{
     cell,
+    context::{CallContext, CarryContext},
     error::{ConfigError, PolicyError, StackError},
     telemetry::{self, Meter, Stopwatch},
 };
@@ -16,18 +22,28 @@ pub struct Timeout {
     cell: &'static TimeoutCell,
 }
 
-/// What all timeouts of one name share: where they report to.
+/// How long after the caller's deadline a call is given up: the time that a tokio timer can tell
+/// apart.
+///
+/// A timeout that set the deadline, further out in the same stack, is thus the one to fire and to
+/// say so. And of two timeouts of the same duration the inner one, which begins some microseconds
+/// after the deadline was set, is still a timeout, and not a deadline that no breaker would count.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What all timeouts of one name share: where they report to, and what only calls with a deadline
+/// have to know.
 pub(super) struct TimeoutCell {
     name: &'static str,
+    min_remaining: Duration,
     meter: Meter,
 }
 
 /// Of every timeout without a name, so that one built for each call keeps nothing.
-static UNNAMED: TimeoutCell = TimeoutCell::new("");
+static UNNAMED: TimeoutCell = TimeoutCell::new("", Duration::ZERO);
 
 impl TimeoutCell {
-    const fn new(name: &'static str) -> Self {
-        TimeoutCell { name, meter: Meter::new(name, telemetry::TIMEOUT) }
+    const fn new(name: &'static str, min_remaining: Duration) -> Self {
+        TimeoutCell { name, min_remaining, meter: Meter::new(name, telemetry::TIMEOUT) }
     }
 
     #[inline]
@@ -43,13 +59,22 @@ impl TimeoutCell {
 
     #[cold]
     pub(super) fn time_out(&self, limit: Limit, stopwatch: Stopwatch) -> PolicyError {
-        let error = if limit.callers {
-            PolicyError::caller_timed_out(self.name, limit.after)
-        } else {
-            PolicyError::timed_out(self.name, limit.after)
+        let error = match limit.set_by {
+            SetBy::Timeout => PolicyError::timed_out(self.name, limit.after),
+            SetBy::Caller | SetBy::Refusal => PolicyError::caller_timed_out(self.name, limit.after),
+            SetBy::Deadline => {
+                PolicyError::caller_timed_out(self.name, limit.after.saturating_sub(TICK))
+            }
         };
         self.meter.finish(telemetry::TIMEOUT_TIMED_OUT, stopwatch);
         self.meter.count(telemetry::TIMEOUT_FIRED);
+        self.meter.raised(&error);
+        error
+    }
+
+    pub(super) fn refuse(&self, left: Duration) -> PolicyError {
+        let error = PolicyError::deadline_too_short(self.name, left, self.min_remaining);
+        self.meter.count(telemetry::TIMEOUT_TOO_SHORT);
         self.meter.raised(&error);
         error
     }
@@ -77,8 +102,9 @@ impl Timeout {
         TimeoutBuilder::new(name.into(), config).build()
     }
 
-    pub(super) fn new(name: &'static str, after: Duration) -> Self {
-        Timeout { after, cell: cell::forever(TimeoutCell::new(name)) }
+    pub(super) fn new(name: &'static str, config: &TimeoutConfig) -> Self {
+        let cell = TimeoutCell::new(name, config.min_remaining);
+        Timeout { after: config.after, cell: cell::forever(cell) }
     }
 
     /// The name it was built with; empty if it was given none.
@@ -130,7 +156,49 @@ impl Timeout {
     #[inline]
     pub(super) fn limit<F>(self, request: Option<Duration>, inner: F) -> TimeoutFuture<F> {
         let after = request.unwrap_or(self.after);
-        TimeoutFuture::new(self.cell, Limit { after, callers: after < self.after }, inner)
+        TimeoutFuture::new(self.cell, self.allow(after), inner)
+    }
+
+    /// Makes a call that is limited to that, and to the deadline of the request's context; and tells
+    /// those below how long it then has.
+    #[inline]
+    pub(super) fn carry<X, Req, F>(
+        self,
+        carrier: &X,
+        limit: Option<Duration>,
+        request: Req,
+        call: impl FnOnce(Req) -> F,
+    ) -> TimeoutFuture<X::Future<F>>
+    where
+        X: CarryContext<Req>,
+        F: Future,
+    {
+        if !X::CARRIES {
+            return self.limit(limit, carrier.carry(CallContext::new(), request, call));
+        }
+        let (mut context, now) = (carrier.context(&request), Instant::now());
+        let mut limit = self.allow(limit.unwrap_or(self.after));
+        if let Some(deadline) = context.deadline {
+            let left = deadline.saturating_duration_since(now);
+            if left.is_zero() || left < self.cell.min_remaining {
+                return TimeoutFuture::refused(self.cell, left);
+            }
+            let cut = left.saturating_add(TICK);
+            if cut < limit.after {
+                limit = Limit { after: cut, set_by: SetBy::Deadline };
+            }
+        }
+        // What the clock cannot hold is no limit, and so no deadline.
+        if let Some(end) = now.checked_add(limit.after) {
+            context = context.due(end);
+        }
+        TimeoutFuture::new(self.cell, limit, carrier.carry(context, request, call))
+    }
+
+    #[inline]
+    fn allow(self, after: Duration) -> Limit {
+        let set_by = if after < self.after { SetBy::Caller } else { SetBy::Timeout };
+        Limit { after, set_by }
     }
 }
 

@@ -3,12 +3,14 @@ use std::{fmt, time::Duration};
 use tower_layer::Layer;
 
 use super::{ReadyTimeoutService, Timeout, TimeoutService};
+use crate::context::NoContext;
 
 /// Limits each call of a service; made by [`Timeout::layer`].
 #[derive(Clone, Copy)]
-pub struct TimeoutLayer<D = Fixed> {
+pub struct TimeoutLayer<D = Fixed, X = NoContext> {
     timeout: Timeout,
     per_request: D,
+    carrier: X,
 }
 
 /// How long a request may take, where that differs from the timeout's own duration.
@@ -46,9 +48,11 @@ impl<Req> RequestTimeout<Req> for Fixed {
 
 impl TimeoutLayer {
     pub(super) const fn new(timeout: Timeout) -> Self {
-        TimeoutLayer { timeout, per_request: Fixed }
+        TimeoutLayer { timeout, per_request: Fixed, carrier: NoContext }
     }
+}
 
+impl<X> TimeoutLayer<Fixed, X> {
     /// A limit for each request, instead of the same for all: a deadline that came with it, say.
     ///
     /// The closure runs once per call, on the healthy path too. `None` means the timeout's own
@@ -71,15 +75,31 @@ impl TimeoutLayer {
     /// ```
     ///
     /// Default: none, every request may take the same time.
-    pub fn per_request<F, Req>(self, limit: F) -> TimeoutLayer<F>
+    pub fn per_request<F, Req>(self, limit: F) -> TimeoutLayer<F, X>
     where
         F: Fn(&Req) -> Option<Duration>,
     {
-        TimeoutLayer { timeout: self.timeout, per_request: limit }
+        TimeoutLayer { timeout: self.timeout, per_request: limit, carrier: self.carrier }
     }
 }
 
-impl<D> TimeoutLayer<D> {
+impl<D, X> TimeoutLayer<D, X> {
+    /// How the caller's deadline is read, and told to those below: a
+    /// [`CarryContext`](crate::CarryContext). See [`crate::context`].
+    ///
+    /// The deadline that is told is the sooner one of the caller's and the end of this timeout. A
+    /// timeout that only the caller's deadline has cut short is a refusal to outer policies, as with
+    /// a limit [per request](TimeoutLayer::per_request); and a call whose deadline has passed, or
+    /// leaves less than [`min_remaining`](super::TimeoutBuilder::min_remaining), is refused without
+    /// touching the service.
+    ///
+    /// Reads the clock once per call.
+    ///
+    /// Default: [`NoContext`], no deadlines, at no cost.
+    pub fn context<Y>(self, carrier: Y) -> TimeoutLayer<D, Y> {
+        TimeoutLayer { timeout: self.timeout, per_request: self.per_request, carrier }
+    }
+
     /// Lets the time run while the service is not ready, too.
     ///
     /// Without this the limit starts with the call, and a 50 ms timeout over a full limiter waits
@@ -91,20 +111,21 @@ impl<D> TimeoutLayer<D> {
     /// below this one.
     ///
     /// Default: off, because it asks `Clone` of the service.
-    pub fn including_readiness(self) -> ReadyTimeoutLayer<D> {
-        ReadyTimeoutLayer { timeout: self.timeout, per_request: self.per_request }
+    pub fn including_readiness(self) -> ReadyTimeoutLayer<D, X> {
+        let TimeoutLayer { timeout, per_request, carrier } = self;
+        ReadyTimeoutLayer { timeout, per_request, carrier }
     }
 }
 
-impl<S, D: Clone> Layer<S> for TimeoutLayer<D> {
-    type Service = TimeoutService<S, D>;
+impl<S, D: Clone, X: Clone> Layer<S> for TimeoutLayer<D, X> {
+    type Service = TimeoutService<S, D, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        TimeoutService::new(inner, self.timeout, self.per_request.clone())
+        TimeoutService::new(inner, self.timeout, self.per_request.clone(), self.carrier.clone())
     }
 }
 
-impl<D> fmt::Debug for TimeoutLayer<D> {
+impl<D, X> fmt::Debug for TimeoutLayer<D, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutLayer").field("timeout", &self.timeout).finish_non_exhaustive()
     }
@@ -113,20 +134,22 @@ impl<D> fmt::Debug for TimeoutLayer<D> {
 /// Limits each call of a service and the wait for its readiness together; made by
 /// [`TimeoutLayer::including_readiness`].
 #[derive(Clone, Copy)]
-pub struct ReadyTimeoutLayer<D = Fixed> {
+pub struct ReadyTimeoutLayer<D = Fixed, X = NoContext> {
     timeout: Timeout,
     per_request: D,
+    carrier: X,
 }
 
-impl<S, D: Clone> Layer<S> for ReadyTimeoutLayer<D> {
-    type Service = ReadyTimeoutService<S, D>;
+impl<S, D: Clone, X: Clone> Layer<S> for ReadyTimeoutLayer<D, X> {
+    type Service = ReadyTimeoutService<S, D, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ReadyTimeoutService::new(inner, self.timeout, self.per_request.clone())
+        let (per_request, carrier) = (self.per_request.clone(), self.carrier.clone());
+        ReadyTimeoutService::new(inner, self.timeout, per_request, carrier)
     }
 }
 
-impl<D> fmt::Debug for ReadyTimeoutLayer<D> {
+impl<D, X> fmt::Debug for ReadyTimeoutLayer<D, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadyTimeoutLayer").field("timeout", &self.timeout).finish_non_exhaustive()
     }

@@ -49,7 +49,10 @@
 //! - The timer fires even when the inner future uses up tokio's cooperative budget at every poll.
 //! - To outer policies an expired timeout is [`Transient`](crate::Verdict::Transient): a breaker
 //!   counts it as a failure and a retry tries again. Unless it was the caller's own, shorter limit,
-//!   given [per request](TimeoutLayer::per_request): that is [`Refused`](crate::Verdict::Refused).
+//!   given [per request](TimeoutLayer::per_request) or as a [deadline](TimeoutLayer::context): that
+//!   is [`Refused`](crate::Verdict::Refused).
+//! - With a [context](TimeoutLayer::context) the deadline of the call is told to whatever is below,
+//!   and a call whose deadline has passed is refused without touching the service.
 //! - Time spent in `poll_ready` does not count, unless you say
 //!   [`including_readiness`](TimeoutLayer::including_readiness).
 //!
@@ -57,7 +60,8 @@
 //!
 //! Readiness (1): the instance that was ready is the one that is called; `including_readiness`
 //! polls and calls one clone. Cancel safety (3): dropping the future drops everything it holds.
-//! Time is tokio's (10), so paused-time tests work.
+//! No call begins after its deadline, where one is known (9). Time is tokio's (10), so paused-time
+//! tests work.
 //!
 //! # What it costs
 //!

@@ -6,7 +6,11 @@ use std::{
 use tower_service::Service;
 
 use super::{Fixed, RequestTimeout, Timeout, TimeoutFuture};
-use crate::{error::StackError, ready_call::ReadyCall};
+use crate::{
+    context::{CarryContext, NoContext},
+    error::StackError,
+    ready_call::ReadyCall,
+};
 
 /// A service whose calls are limited in time, the wait for readiness included; made by
 /// [`ReadyTimeoutLayer`](super::ReadyTimeoutLayer).
@@ -14,15 +18,16 @@ use crate::{error::StackError, ready_call::ReadyCall};
 /// Always ready: what waits is the future, with a clone of the service. The wrapped service itself
 /// is a mould for clones and is neither polled nor called (law 1).
 #[derive(Clone, Copy)]
-pub struct ReadyTimeoutService<S, D = Fixed> {
+pub struct ReadyTimeoutService<S, D = Fixed, X = NoContext> {
     inner: S,
     timeout: Timeout,
     per_request: D,
+    carrier: X,
 }
 
-impl<S, D> ReadyTimeoutService<S, D> {
-    pub(super) const fn new(inner: S, timeout: Timeout, per_request: D) -> Self {
-        ReadyTimeoutService { inner, timeout, per_request }
+impl<S, D, X> ReadyTimeoutService<S, D, X> {
+    pub(super) const fn new(inner: S, timeout: Timeout, per_request: D, carrier: X) -> Self {
+        ReadyTimeoutService { inner, timeout, per_request, carrier }
     }
 
     /// The timeout it was made from.
@@ -46,15 +51,16 @@ impl<S, D> ReadyTimeoutService<S, D> {
     }
 }
 
-impl<S, D, Req> Service<Req> for ReadyTimeoutService<S, D>
+impl<S, D, X, Req> Service<Req> for ReadyTimeoutService<S, D, X>
 where
     S: Service<Req> + Clone,
     S::Error: StackError,
     D: RequestTimeout<Req>,
+    X: CarryContext<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = TimeoutFuture<ReadyCall<S, Req>>;
+    type Future = TimeoutFuture<X::Future<ReadyCall<S, Req>>>;
 
     #[inline]
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -64,11 +70,12 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let limit = self.per_request.request_timeout(&request);
-        self.timeout.limit(limit, ReadyCall::new(self.inner.clone(), request))
+        let call = |request| ReadyCall::new(self.inner.clone(), request);
+        self.timeout.carry(&self.carrier, limit, request, call)
     }
 }
 
-impl<S: fmt::Debug, D> fmt::Debug for ReadyTimeoutService<S, D> {
+impl<S: fmt::Debug, D, X> fmt::Debug for ReadyTimeoutService<S, D, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadyTimeoutService")
             .field("inner", &self.inner)

@@ -71,13 +71,13 @@ impl<C> ReleasingCircuitBreakerLayer<C> {
 type Watching<C> = ThroughBodyLayer<CircuitBreakerLayer<C>, C>;
 
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
-impl<C: Clone, K, L> Stack<C, K, L> {
+impl<C: Clone, K, X, L> Stack<C, K, L, X> {
     /// [`breaker`](Self::breaker), with the verdict on a good response at the end of its body; see
     /// [`CircuitBreakerLayer::through_body`].
     pub fn breaker_through_body(
         self,
         breaker: CircuitBreaker,
-    ) -> Stack<C, K, tower_layer::Stack<Watching<C>, L>>
+    ) -> Stack<C, K, tower_layer::Stack<Watching<C>, L>, X>
     where
         C: ClassifyTrailers,
     {
