@@ -158,6 +158,16 @@ async fn law_09_a_call_after_its_deadline_is_refused_and_touches_nothing() {
     assert_eq!((calls.load(Ordering::Relaxed), breaker.state()), (1, State::Closed));
 }
 
+#[test]
+fn a_call_cannot_need_more_time_than_it_may_take() {
+    let error = Timeout::builder("t").after(ms(5)).min_remaining(ms(6)).build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "timeout \"t\": min_remaining must be at most `after`, or every call with a deadline would \
+         be refused, but is 6ms"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_given_once_and_readiness_is_included_where_told() {
     let ready_too = Timeout::after(ms(500)).layer().context(InTheQuery).including_readiness();
