@@ -73,7 +73,7 @@ fn retry(name: &'static str) -> RetryBuilder {
 }
 
 fn kind(outcome: &Outcome) -> Option<PolicyErrorKind> {
-    outcome.as_ref().err()?.policy_error().map(|error| error.kind())
+    outcome.as_ref().err()?.policy_error().map(buttress::PolicyError::kind)
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +175,7 @@ async fn a_refusal_is_given_once_and_readiness_is_included_where_told() {
         assert_eq!(query.context.time_left(), Some(ms(100)));
         pending::<Outcome>()
     }));
-    let outcome = service.clone().oneshot(Query::due_in(ms(100))).await;
+    let outcome = service.oneshot(Query::due_in(ms(100))).await;
     assert_eq!(kind(&outcome), Some(PolicyErrorKind::TimedOut));
     let mut refused = Box::pin(service.clone().call(Query::due_in(ms(0))));
     let outcome = futures::poll!(&mut refused);
@@ -359,7 +359,7 @@ async fn without_a_carrier_nothing_is_read_and_nothing_told() {
         assert_eq!(CallContext::current(), CallContext::new().attempt(1));
         ready(FAILED)
     }));
-    let outcome = CallContext::new().attempt(1).scope(service.clone().oneshot(())).await;
+    let outcome = CallContext::new().attempt(1).scope(service.oneshot(())).await;
     assert_eq!((outcome, policy.counts().retried), (FAILED, 2));
 }
 
