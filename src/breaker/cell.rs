@@ -501,10 +501,6 @@ impl BreakerCell {
 
     #[cold]
     fn finish_probe(&self, ticket: Ticket, probe: Probe, kind: FailureKind) {
-        // Law 4: one of an older life has no say in anything, not even that it is time to look.
-        if self.gate().generation() != ticket.generation {
-            return;
-        }
         // A probe that comes back after its deadline finds the circuit open again, whether or not
         // anybody else has noticed yet.
         let now = Tick::now();

@@ -110,8 +110,6 @@ mod cell;
 mod handle;
 mod key;
 mod layer;
-#[cfg(all(test, buttress_loom))]
-mod loom;
 mod place;
 mod service;
 
