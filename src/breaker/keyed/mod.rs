@@ -110,6 +110,8 @@ mod cell;
 mod handle;
 mod key;
 mod layer;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 mod place;
 mod service;
 
