@@ -111,8 +111,10 @@ async fn make_some_calls(standard: Standard) -> Result<(), Box<dyn Error>> {
     // No proxy of the environment is asked to reach the loopback.
     let client = protected(standard, Client::builder().no_proxy().build()?);
     for number in 1..=20 {
-        let response = client.clone().oneshot(Request::new(Method::GET, url.clone())).await?;
-        println!("call {number:>2}: {}", response.text().await?);
+        match client.clone().oneshot(Request::new(Method::GET, url.clone())).await {
+            Ok(response) => println!("call {number:>2}: {}", response.text().await?),
+            Err(error) => println!("call {number:>2}: {error}"),
+        }
     }
     println!();
     // A part that is switched off has no handle.
