@@ -267,7 +267,9 @@ async fn law_04_a_late_result_of_the_last_tenant_changes_nothing() {
         let breakers = builder().consecutive_failures(2).build_keyed(1).unwrap();
         let late: Vec<Permit> = (0..5).map(|_| breakers.try_acquire(&1).unwrap()).collect();
         record(breakers, 2, Verdict::Transient);
-        late.into_iter().for_each(|permit| permit.record(verdict));
+        for permit in late {
+            permit.record(verdict);
+        }
         let snapshot = breakers.snapshot(&2).unwrap();
         assert_eq!((snapshot.calls, snapshot.failures, snapshot.consecutive_failures), (1, 1, 1));
         assert_eq!(snapshot.state, State::Closed);
@@ -438,7 +440,7 @@ async fn calls_without_tower() {
         });
     for _ in 0..3 {
         let failing = || async { Err::<u32, _>(Error::Service("gone")) };
-        assert!(breakers.call_with(&1, permanent.clone(), failing).await.is_err());
+        assert!(breakers.call_with(&1, permanent, failing).await.is_err());
     }
     let snapshot = breakers.snapshot(&1).unwrap();
     assert_eq!((snapshot.calls, snapshot.failures), (3, 0));

@@ -117,13 +117,11 @@ impl Reference {
             tenant.touched = true;
             return tenant.breaker.try_acquire().map(Some).map_err(|error| error.to_string());
         }
-        match self.move_in(key) {
-            Some(breaker) => breaker.try_acquire().map(Some).map_err(|error| error.to_string()),
-            None => {
-                self.unprotected += 1;
-                Ok(None)
-            }
+        if let Some(breaker) = self.move_in(key) {
+            return breaker.try_acquire().map(Some).map_err(|error| error.to_string());
         }
+        self.unprotected += 1;
+        Ok(None)
     }
 
     fn remove(&mut self, key: u32) -> bool {
@@ -137,6 +135,12 @@ impl Reference {
 
 fn verdict(good: bool) -> Verdict {
     if good { Verdict::Success } else { Verdict::Transient }
+}
+
+fn record(permit: Option<Permit>, good: bool) {
+    if let Some(permit) = permit {
+        permit.record(verdict(good));
+    }
 }
 
 /// All that a snapshot shows but what is numbered through.
@@ -176,7 +180,7 @@ async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
                 if let (Ok(permit), Ok(other)) = (got, expected) {
                     if let Op::Call(_, good) = op {
                         permit.record(verdict(good));
-                        other.into_iter().for_each(|other| other.record(verdict(good)));
+                        record(other, good);
                     } else {
                         begun.push((permit, other));
                     }
@@ -187,7 +191,7 @@ async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let (permit, other) = begun.swap_remove(which % begun.len());
                 if let Some(good) = good {
                     permit.record(verdict(good));
-                    other.into_iter().for_each(|other| other.record(verdict(good)));
+                    record(other, good);
                 }
             }
             Op::Wait(secs) => tokio::time::advance(secs * SECOND).await,
@@ -212,7 +216,7 @@ async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
         }
         let mut open = Vec::new();
         for key in 0..KEYS {
-            let expected = reference.breaker(key).map(|breaker| breaker.snapshot());
+            let expected = reference.breaker(key).map(CircuitBreaker::snapshot);
             if let Some(snapshot) = &expected
                 && snapshot.state != State::Closed
             {

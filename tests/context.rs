@@ -73,7 +73,7 @@ fn retry(name: &'static str) -> RetryBuilder {
 }
 
 fn kind(outcome: &Outcome) -> Option<PolicyErrorKind> {
-    outcome.as_ref().err()?.policy_error().map(|error| error.kind())
+    outcome.as_ref().err()?.policy_error().map(buttress::PolicyError::kind)
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,6 +158,16 @@ async fn law_09_a_call_after_its_deadline_is_refused_and_touches_nothing() {
     assert_eq!((calls.load(Ordering::Relaxed), breaker.state()), (1, State::Closed));
 }
 
+#[test]
+fn a_call_cannot_need_more_time_than_it_may_take() {
+    let error = Timeout::builder("t").after(ms(5)).min_remaining(ms(6)).build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "timeout \"t\": min_remaining must be at most `after`, or every call with a deadline would \
+         be refused, but is 6ms"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_given_once_and_readiness_is_included_where_told() {
     let ready_too = Timeout::after(ms(500)).layer().context(InTheQuery).including_readiness();
@@ -165,7 +175,7 @@ async fn a_refusal_is_given_once_and_readiness_is_included_where_told() {
         assert_eq!(query.context.time_left(), Some(ms(100)));
         pending::<Outcome>()
     }));
-    let outcome = service.clone().oneshot(Query::due_in(ms(100))).await;
+    let outcome = service.oneshot(Query::due_in(ms(100))).await;
     assert_eq!(kind(&outcome), Some(PolicyErrorKind::TimedOut));
     let mut refused = Box::pin(service.clone().call(Query::due_in(ms(0))));
     let outcome = futures::poll!(&mut refused);
@@ -349,7 +359,7 @@ async fn without_a_carrier_nothing_is_read_and_nothing_told() {
         assert_eq!(CallContext::current(), CallContext::new().attempt(1));
         ready(FAILED)
     }));
-    let outcome = CallContext::new().attempt(1).scope(service.clone().oneshot(())).await;
+    let outcome = CallContext::new().attempt(1).scope(service.oneshot(())).await;
     assert_eq!((outcome, policy.counts().retried), (FAILED, 2));
 }
 

@@ -318,3 +318,56 @@ impl<K: Key> KeyedCell<K> {
             + places
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use crate::{breaker::KeyedCircuitBreaker, verdict::Verdict};
+
+    fn one_place() -> KeyedCircuitBreaker<u32> {
+        let config = CircuitBreakerConfig { min_calls: 1, ..CircuitBreakerConfig::default() };
+        KeyedCircuitBreaker::from_config("test", config, 1).unwrap()
+    }
+
+    fn fail(breakers: KeyedCircuitBreaker<u32>, key: u32) {
+        breakers.try_acquire(&key).unwrap().record(Verdict::Transient);
+    }
+
+    /// A thread has found its key's circuit open, and comes to ask it for leave when that has been
+    /// closed and somebody with another key has been there meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn law_04_a_place_is_let_to_nobody_while_somebody_is_about_to_use_it() {
+        let breakers = one_place();
+        fail(breakers, 1);
+        let Entry::NotClosed(pin) = breakers.cell.enter(&1) else { panic!("it is open") };
+        assert!(breakers.reset(&1));
+        fail(breakers, 2);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (None, 1));
+        let attempt = Attempt::admit(&pin.place().breaker).expect("closed by now");
+        drop(pin);
+        // And as soon as it has its leave the place can be had: nothing is said of why it was not.
+        fail(breakers, 2);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (Some(State::Open), 1));
+        assert!(breakers.reset(&2));
+        attempt.finish(Verdict::Transient, || crate::verdict::FailureKind::Failed);
+        assert_eq!(breakers.state(&2), Some(State::Closed));
+    }
+
+    /// The same, with a key that is removed before the other comes.
+    #[tokio::test(start_paused = true)]
+    async fn law_04_a_removed_key_s_place_is_let_to_nobody_while_somebody_is_about_to_use_it() {
+        let breakers = one_place();
+        fail(breakers, 1);
+        let Entry::NotClosed(pin) = breakers.cell.enter(&1) else { panic!("it is open") };
+        assert!(breakers.remove(&1));
+        fail(breakers, 2);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (None, 1));
+        // Let through for a key that nobody knows any more, it opens a circuit that is nobody's.
+        let attempt = Attempt::admit(&pin.place().breaker).expect("closed by removal");
+        drop(pin);
+        attempt.finish(Verdict::Transient, || crate::verdict::FailureKind::Failed);
+        breakers.try_acquire(&2).unwrap().record(Verdict::Success);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (Some(State::Closed), 1));
+        assert_eq!(breakers.snapshot(&2).unwrap().transitions, []);
+    }
+}
