@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     println!("The warehouse never answers, and the caller has 200 ms:");
     let start = Instant::now();
     let (status, text) = get_from(&shop, "/history", 200).await?;
-    println!("GET /history: {status} after {:?}: {text}", start.elapsed());
+    println!("GET /history: {status} after {:.0?}: {text}", start.elapsed());
     assert!(status == StatusCode::GATEWAY_TIMEOUT && start.elapsed() < Duration::from_secs(1));
 
     println!("\nA caller who has 800 ms, as the warehouse behind the shop sees it:");

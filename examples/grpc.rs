@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .context(ExtensionContext)
         .layer(grpc::Refusals) // a refusal is a status, as the generated client expects
         .breaker(breaker)
-        .timeout(Duration::from_millis(200)) // each attempt
+        .timeout(Duration::from_millis(300)) // each attempt
         .layer(PropagateLayer::grpc()) // `grpc-timeout`
         .layer(ServiceErrors)
         .service(Endpoint::from_shared(address)?.connect_lazy());

@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
 
     println!("A server that never answers, and a limit of 1 s for the operation:");
     let (error, took) = fails(client.clone().oneshot(get("/never")?)).await;
-    println!("after {took:?}: {error}");
+    println!("after {took:.0?}: {error}");
     println!("the breaker counts {} failures", breaker.snapshot().failures);
     assert!(took < Duration::from_millis(1500) && breaker.snapshot().failures >= 2);
 
@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let mut hurried = get("/never")?;
     hurried.extensions_mut().insert(CallContext::new().due_in(Duration::from_millis(100)));
     let (error, took) = fails(client.clone().oneshot(hurried)).await;
-    println!("after {took:?}: {error}");
+    println!("after {took:.0?}: {error}");
     println!("the breaker counts {} failures", breaker.snapshot().failures);
     assert!(took < Duration::from_millis(400) && breaker.snapshot().failures == failures);
 
@@ -77,7 +77,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let mut late = get("/headers")?;
     late.extensions_mut().insert(CallContext::new().due(Instant::now()));
     let (error, took) = fails(client.oneshot(late)).await;
-    println!("after {took:?}, and nothing was sent: {error}");
+    println!("after {took:.0?}, and nothing was sent: {error}");
     let refusal = error.policy_error().expect("a policy refused it");
     assert_eq!(refusal.kind(), PolicyErrorKind::DeadlineTooShort);
     assert!(!refusal.reached_service());

@@ -20,7 +20,9 @@ use axum::{
     http::StatusCode,
     routing::{any, get},
 };
-use buttress::{CircuitBreaker, Error, PolicyErrorKind, Retry, ServiceErrors, Stack, StackError};
+use buttress::{
+    CircuitBreaker, Error, PolicyError, PolicyErrorKind, Retry, ServiceErrors, Stack, StackError,
+};
 use reqwest::{Client, Method, Request, Response, Url};
 use tokio::net::TcpListener;
 use tower::{Service, ServiceExt};
@@ -76,11 +78,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     for _ in 0..2 {
         let error = client.clone().oneshot(report()).await.expect_err("the circuit is open");
         println!("GET  /reports: {error}");
-        let refusal = error.policy_error().map(|policy| policy.kind());
+        let refusal = error.policy_error().map(PolicyError::kind);
         assert_eq!((refusal, requests()), (Some(PolicyErrorKind::CircuitOpen), 10));
     }
 
-    println!("\n{} requests were retries: {:?}", retry.counts().retried, retry.counts());
+    println!("\nThat was {} requests, {} of them retries.", requests(), retry.counts().retried);
     Ok(())
 }
 
@@ -95,7 +97,7 @@ fn requests() -> u32 {
 async fn start_shop() -> io::Result<Url> {
     let orders = || async {
         let number = REQUESTS.fetch_add(1, Ordering::SeqCst) + 1;
-        if number % 3 == 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+        if number.is_multiple_of(3) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     };
     let reports = || async {
         REQUESTS.fetch_add(1, Ordering::SeqCst);
