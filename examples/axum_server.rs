@@ -92,6 +92,8 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let left = text.split(' ').rev().nth(2).and_then(|left| left.parse::<u64>().ok());
     assert!(status == StatusCode::OK && left.is_some_and(|left| left < 800));
 
+    // That good answer has also ended the row of failures that the 504 had begun: to whoever reads
+    // a 504, the shop's own breaker too, it is one.
     println!("\nThree failures of one route open the circuit for all of them:");
     for _ in 0..3 {
         let (status, _) = get_from(&shop, "/prices", 800).await?;
