@@ -57,6 +57,24 @@
 //!
 //! The futures of HTTP clients end with the headers of the response, and so does what these policies
 //! see of it. What comes after, and requests whose bodies are streams, are the matter of [`body`].
+//!
+//! # Many hosts
+//!
+//! One client for many hosts needs a [breaker for each](crate::breaker::keyed): [`authority`] (or
+//! [`reqwest_authority`]) is its key.
+//!
+//! # Deadlines and attempts
+//!
+//! With an [`ExtensionContext`], or around reqwest a [`TaskContext`](crate::TaskContext), a stack knows
+//! how long the answer is wanted, and whether somebody above repeats the call already; see
+//! [`context`](crate::context). [`PropagateLayer`] writes both into headers for the next tier, and in
+//! front of that an [`InboundLayer`] reads them back, if it is told to trust them.
+//!
+//! # Servers
+//!
+//! In front of a server [`Refusals`] is the top layer: a refusal becomes a 503 or 504 with
+//! `Retry-After` and a body of `application/problem+json`. With feature `axum` a handler can return a
+//! [`PolicyError`](crate::PolicyError) as it is.
 
 pub mod body;
 
