@@ -125,6 +125,22 @@ async fn law_09_the_callers_deadline_cuts_an_attempt_short_and_trips_nothing() {
     assert_eq!(breaker.state(), State::Open);
 }
 
+/// A request may be allowed more than the timeout itself; its caller may be in a hurry all the same.
+#[tokio::test(start_paused = true)]
+async fn law_09_a_long_limit_of_a_request_that_the_deadline_cuts_short_trips_nothing() {
+    let breaker = CircuitBreaker::builder("batches").consecutive_failures(1).build().unwrap();
+    let timeout = Timeout::after(ms(500)).layer().per_request(|_: &Query| Some(ms(9_000)));
+    let timeout = timeout.context(InTheQuery);
+    let mut service =
+        breaker.layer().layer(timeout.layer(service_fn(|_: Query| pending::<Outcome>())));
+    let outcome = service.ready().await.unwrap().call(Query::due_in(ms(2_000))).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "the caller's own limit of 2.001s elapsed");
+    assert_eq!(breaker.state(), State::Closed);
+    // What it was allowed has passed: that is the service's failure.
+    service.ready().await.unwrap().call(Query::due_in(ms(10_000))).await.unwrap_err();
+    assert_eq!(breaker.state(), State::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn law_09_a_call_after_its_deadline_is_refused_and_touches_nothing() {
     let calls = Arc::new(AtomicUsize::new(0));

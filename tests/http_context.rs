@@ -172,6 +172,22 @@ async fn inbound_headers_are_ignored_without_trust() {
     assert_eq!(ask(trusting, &[("x-envoy-expected-rq-timeout-ms", "0")]).await, "Some(50) None");
 }
 
+/// A request that knows something already, in front of a task that knows more.
+#[tokio::test(start_paused = true)]
+async fn inbound_the_sooner_deadline_of_request_and_task_holds() {
+    let inbound = InboundLayer::new().layer(service_fn(async |request: Request<Body>| {
+        Ok::<_, Infallible>(context(request).await)
+    }));
+    let ask = async |request: CallContext, task: CallContext| {
+        let mut asked = Request::new(Body::empty());
+        asked.extensions_mut().insert(request);
+        task.scope(inbound.clone().oneshot(asked)).await.unwrap()
+    };
+    let (near, far) = (CallContext::new().due_in(ms(1_000)), CallContext::new().due_in(ms(9_000)));
+    assert_eq!(ask(far, near.attempt(2)).await, "Some(10) Some(2)");
+    assert_eq!(ask(near.attempt(3), far.attempt(2)).await, "Some(10) Some(3)");
+}
+
 /// A handler's calls to the next tier, with reqwest, whose requests carry nothing.
 #[tokio::test]
 async fn the_calls_of_an_axum_handler_inherit_what_the_server_was_told() {

@@ -102,6 +102,10 @@ impl InboundLayer {
 
     fn context<B>(&self, request: &Request<B>) -> CallContext {
         let mut context = ExtensionContext.context(request);
+        // The handler's task will go by this, so what is known to the task must not get lost.
+        let task = CallContext::current();
+        context = task.deadline.map_or(context, |deadline| context.due(deadline));
+        context.attempt = context.attempt.or(task.attempt);
         if let Some(limit) = self.limit {
             context = context.due_in(limit);
         }

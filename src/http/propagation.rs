@@ -48,16 +48,15 @@ impl Headers {
                 headers.insert(name, value);
             }
         }
+        // Not what a proxy has handed on from a caller that it does not trust.
+        headers.remove(&self.attempt);
+        headers.remove(&GRPC_PREVIOUS_ATTEMPTS);
         if let Some(attempt) = context.attempt {
             let attempt = attempt.get();
             headers.insert(&self.attempt, HeaderValue::from(attempt));
             if grpc && attempt > 1 {
                 headers.insert(&GRPC_PREVIOUS_ATTEMPTS, HeaderValue::from(attempt - 1));
             }
-        } else {
-            // Not what a proxy has handed on from a caller that it does not trust.
-            headers.remove(&self.attempt);
-            headers.remove(&GRPC_PREVIOUS_ATTEMPTS);
         }
         Ok(())
     }
@@ -215,5 +214,11 @@ mod tests {
         let mut proxied = headers([("buttress-attempt", "3"), ("grpc-previous-rpc-attempts", "2")]);
         DEFAULT.write(false, CallContext::new(), &mut proxied).unwrap();
         assert!(proxied.is_empty());
+
+        // Nor beside a number of our own.
+        let mut proxied = headers([("buttress-attempt", "3"), ("grpc-previous-rpc-attempts", "2")]);
+        DEFAULT.write(true, CallContext::new().attempt(1), &mut proxied).unwrap();
+        assert_eq!(proxied["buttress-attempt"], "1");
+        assert_eq!(proxied.len(), 1);
     }
 }
