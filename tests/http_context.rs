@@ -15,8 +15,8 @@ use std::{
 
 use axum::{Router, body::Body, extract::State, response::IntoResponse};
 use buttress::{
-    Backoff, CallContext, Error, PolicyErrorKind, Retry, ServiceErrors, Stack, StackError,
-    TaskContext, Timeout,
+    Backoff, CallContext, CircuitBreaker, Error, PolicyErrorKind, Retry, ServiceErrors, Stack,
+    StackError, TaskContext, Timeout,
     http::{ExtensionContext, InboundLayer, PropagateLayer},
     retry::RetryBuilder,
 };
@@ -336,4 +336,38 @@ async fn law_07_five_tiers_of_three_attempts_amplify_an_outage_243_times_or_hard
     let (requests, calls) = (100, amplification(100, true, true).await);
     assert!((requests..2 * requests).contains(&calls), "{calls} calls for {requests} requests");
     println!("amplification: {:.2} with both, 243 with neither", calls as f64 / requests as f64);
+}
+
+/// The server heeds the deadline it is told, so that its answer, and not a timer here, is what ends
+/// the call. Whose limit that was decides what it means.
+#[tokio::test]
+async fn an_answer_that_the_time_is_up_counts_against_nobody_but_a_timeout_of_our_own() {
+    let server = Stack::new()
+        .context(ExtensionContext)
+        .layer(InboundLayer::new().trust_inbound())
+        .layer(buttress::http::Refusals)
+        .timeout(ms(10_000))
+        .layer(ServiceErrors);
+    let never = || std::future::pending::<&str>();
+    let address = serve(Router::new().fallback(never).layer(server)).await;
+
+    // The limit of each attempt, and the caller's; and the failures that a breaker counts.
+    for (own, callers, failures) in [(2000, 60, 0), (60, 2000, 4)] {
+        let breaker = CircuitBreaker::builder("next tier").build().unwrap();
+        let client = Stack::http()
+            .context(ExtensionContext)
+            .breaker(breaker)
+            .timeout(ms(own))
+            .layer(PropagateLayer::new())
+            .layer(ServiceErrors)
+            .service(client());
+        for _ in 0..4 {
+            let mut request = get(address);
+            request.extensions_mut().insert(CallContext::new().due_in(ms(callers)));
+            let error = client.clone().oneshot(request).await.unwrap_err();
+            assert_eq!(error.policy_error().unwrap().kind(), PolicyErrorKind::TimedOut);
+        }
+        assert_eq!(breaker.snapshot().failures, failures, "limits of {own} and {callers} ms");
+        assert_eq!(breaker.snapshot().calls, failures);
+    }
 }

@@ -27,13 +27,15 @@ pub(super) static DEFAULT: Headers = Headers {
 };
 
 impl Headers {
-    /// Writes what is known of a call; refuses one that has not the time that could be written.
+    /// Writes what is known of a call, and returns the time that it then says is left; refuses one
+    /// that has not the time that could be written.
     pub(super) fn write(
         &self,
         grpc: bool,
         context: CallContext,
         headers: &mut HeaderMap,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<Option<Duration>, PolicyError> {
+        let mut told = None;
         if let Some(left) = context.time_left() {
             let (name, text, unit) = if grpc {
                 (&GRPC_TIMEOUT, grpc_timeout::encode(left), Duration::from_nanos(1))
@@ -44,8 +46,10 @@ impl Headers {
                 return Err(PolicyError::deadline_too_short("", left, unit));
             };
             // A shorter one is the request's own limit, such as tonic's `Request::set_timeout`.
-            if self.read_time(name, headers).is_none_or(|there| there > left) {
+            told = self.read_time(name, headers).filter(|there| *there <= left);
+            if told.is_none() {
                 headers.insert(name, value);
+                told = self.read_time(name, headers);
             }
         }
         // Not what a proxy has handed on from a caller that it does not trust.
@@ -58,7 +62,7 @@ impl Headers {
                 headers.insert(&GRPC_PREVIOUS_ATTEMPTS, HeaderValue::from(attempt - 1));
             }
         }
-        Ok(())
+        Ok(told)
     }
 
     /// What the sender of these headers says, on top of what is known. Never longer than that.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cell,
-    context::CarryContext,
+    context::{CallContext, CarryContext},
     error::{ConfigError, PolicyError, StackError},
     telemetry::{self, Meter, Stopwatch},
 };
@@ -186,13 +186,13 @@ impl Timeout {
             }
             after = after.min(left.saturating_add(TICK));
         }
-        // What the clock cannot hold is no limit, and so no deadline.
-        if let Some(end) = now.checked_add(after) {
-            context = context.due(end);
-        }
-        let inner = carrier.carry(context, request, call);
         // Cut short by the deadline, also where the request was allowed more than the timeout itself.
         let callers = after < own.max(self.after);
+        // What the clock cannot hold is no limit, and so no deadline.
+        if let Some(end) = now.checked_add(after) {
+            context = CallContext { own_limit: !callers, ..context.due(end) };
+        }
+        let inner = carrier.carry(context, request, call);
         DeadlineFuture::new(self.limit_to(after, callers, inner))
     }
 }
