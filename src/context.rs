@@ -59,8 +59,8 @@
 //!
 //! With [`NoContext`] nothing at all, in time or in size. With a carrier a timeout reads the clock
 //! once per call, a retry where an attempt has failed; a [`TaskContext`] makes a future some 24 bytes
-//! larger for each layer that carries it, and extensions take an allocation where a request has none
-//! yet.
+//! larger for each layer that carries it, a timeout's by 16 more, and extensions take an allocation
+//! where a request has none yet.
 //!
 //! Only layers know contexts. The handles' own `call` (of a timeout, a retry) takes no request that
 //! could have one.

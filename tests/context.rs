@@ -360,6 +360,19 @@ async fn the_timeout_that_set_the_deadline_is_the_one_to_say_so() {
     assert_eq!(outcome.unwrap_err().to_string(), r#"timeout "whole" elapsed after 700ms"#);
     assert_eq!(breaker.snapshot().failures, 1);
 
+    // Also where a busy runtime polls the call late.
+    let mut service = Stack::new()
+        .context(TaskContext)
+        .timeout(Timeout::builder("late").after(ms(700)).build().unwrap())
+        .retry(retry("late").build().unwrap())
+        .timeout(ms(500))
+        .service(service_fn(|(): ()| pending::<Outcome>()));
+    let call = service.ready().await.unwrap().call(());
+    sleep(ms(100)).await;
+    let start = Instant::now();
+    assert_eq!(call.await.unwrap_err().to_string(), r#"timeout "late" elapsed after 700ms"#);
+    assert_eq!(start.elapsed(), ms(600));
+
     // Of two of the same duration the inner one has timed out, or no breaker would ever see it.
     let breaker = CircuitBreaker::builder("hangs as long").min_calls(2).build().unwrap();
     let stack = Stack::new().context(TaskContext).timeout(ms(500)).breaker(breaker);

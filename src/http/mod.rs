@@ -50,6 +50,11 @@
 //! connection reset, an answer that broke off, a timeout are [`Transient`](crate::Verdict::Transient),
 //! and whether such a request is repeated depends on it being [`Idempotent`].
 //!
+//! **Switch redirects off in a client that sends what must not be executed twice**, with
+//! `reqwest::redirect::Policy::none()`. A client that follows redirects by itself, as reqwest does
+//! unless told otherwise, can execute a POST, be sent on to somewhere else (`303 See Other`), and find
+//! nobody there. All it says of that is that there was no connection, as if nothing had been sent.
+//!
 //! [`Connections`] is the classifier for a breaker that looks at connections alone: any response is
 //! a success.
 //!

@@ -87,18 +87,21 @@ impl Headers {
     }
 }
 
-/// The value of a header, if it has one that can be read. One that cannot is as good as none:
-/// nobody's call fails because of a header that was to make it fail sooner.
-fn parsed<T>(
+/// The value of a header, if it has one that can be read, and the least if it has several. One that
+/// cannot is as good as none: nobody's call fails because of a header that was to make it fail sooner.
+fn parsed<T: Ord>(
     name: &HeaderName,
     headers: &HeaderMap,
-    decode: impl FnOnce(&[u8]) -> Option<T>,
+    decode: impl Fn(&[u8]) -> Option<T>,
 ) -> Option<T> {
-    let value = decode(headers.get(name)?.as_bytes());
-    if value.is_none() {
-        telemetry::malformed_header(name.as_str());
-    }
-    value
+    let value = |text: &HeaderValue| {
+        let value = decode(text.as_bytes());
+        if value.is_none() {
+            telemetry::malformed_header(name.as_str());
+        }
+        value
+    };
+    headers.get_all(name).iter().filter_map(value).min()
 }
 
 /// Rounded down; `None` for zero, which means "no limit" to some.
@@ -149,6 +152,12 @@ mod tests {
         assert_eq!(read([("x-envoy-expected-rq-timeout-ms", &digits)]).0, Some(MAX_TIME));
         assert_eq!(read([("buttress-attempt", &digits)]).1, Some(u32::MAX));
         assert_eq!(read([("grpc-previous-rpc-attempts", &digits)]).1, Some(u32::MAX));
+
+        let mut twice = headers([("grpc-timeout", "3S")]);
+        twice.append("grpc-timeout", HeaderValue::from_static("never"));
+        twice.append("grpc-timeout", HeaderValue::from_static("1S"));
+        let told = DEFAULT.read(CallContext::new(), &twice);
+        assert_eq!(told.time_left(), Some(1000 * MS));
 
         let known = CallContext::new().due_in(100 * MS).attempt(2);
         let longer = headers([("grpc-timeout", "3S"), ("buttress-attempt", "9")]);

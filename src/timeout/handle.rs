@@ -189,11 +189,15 @@ impl Timeout {
         // Cut short by the deadline, also where the request was allowed more than the timeout itself.
         let callers = after < own.max(self.after);
         // What the clock cannot hold is no limit, and so no deadline.
-        if let Some(end) = now.checked_add(after) {
+        let end = now.checked_add(after);
+        if let Some(end) = end {
             context = CallContext { own_limit: !callers, ..context.due(end) };
         }
+        // One that the deadline has cut short comes a tick after it. Of others the deadline is the end,
+        // so that of two of the same duration the inner one, which is polled first, is.
+        let end = if after < own { end } else { context.deadline };
         let inner = carrier.carry(context, request, call);
-        DeadlineFuture::new(self.limit_to(after, callers, inner))
+        DeadlineFuture::new(self.limit_to(after, callers, inner), end)
     }
 }
 
