@@ -114,6 +114,31 @@ async fn a_reader_that_stops_where_the_body_says_it_ends_has_read_it() {
     assert_eq!(counts(breaker), (1, 0));
 }
 
+/// hyper's HTTP/1.1 server, say: it drops a body that has given all of the `content-length`.
+#[tokio::test]
+async fn a_reader_that_has_all_of_a_stated_length_has_read_it() {
+    let breaker = half_open(builder());
+    let mut body = call(breaker, script([data("one"), data("two")]).stated()).await;
+    let _ = body.frame().await;
+    let _ = body.frame().await;
+    assert!(!body.is_end_stream() && body.size_hint().exact() == Some(0));
+    assert_eq!(breaker.state(), State::HalfOpen, "there may be trailers");
+    drop(body);
+    assert_eq!(breaker.state(), State::Closed);
+
+    // One that has not has not, and trailers that are waited for have not come.
+    let breaker = half_open(builder());
+    let mut body = call(breaker, script([data("one"), data("two")]).stated()).await;
+    let _ = body.frame().await;
+    drop(body);
+    assert_eq!(breaker.state(), State::HalfOpen);
+    let response = Response::new(script([data("one"), Step::Hang]).stated());
+    let mut body = call_with(breaker, grpc, Ok(response)).await.unwrap().into_body();
+    let _ = body.frame().await;
+    drop(body);
+    assert_eq!(breaker.state(), State::HalfOpen);
+}
+
 #[tokio::test]
 async fn a_body_that_is_empty_is_over_with_the_head() {
     let breaker = breaker();
