@@ -202,6 +202,25 @@ fn the_last_one_reads_whatever_became_of_those_before() {
     assert_eq!((rest.data.as_slice(), rest.ended), (&b"twothree"[..], true));
 }
 
+/// It has said that it is at its end, so it cannot say that it has been cut off.
+#[test]
+fn one_that_has_sent_everything_is_not_superseded() {
+    for exact in [false, true] {
+        let body = script([data("one")]);
+        let mut first = ReplayBody::new(if exact { body.exact() } else { body }, LIMIT);
+        let mut second = first.try_clone().unwrap();
+        let _ = poll(&mut first);
+        let _ = poll(&mut second);
+        assert_eq!(first.is_end_stream(), exact);
+        let polled = poll(&mut first);
+        match exact {
+            true => assert!(matches!(polled, Poll::Ready(None)), "{polled:?}"),
+            false => assert_eq!(error_of(polled), ReplayError::Superseded),
+        }
+        assert!(read(&mut second).ended);
+    }
+}
+
 #[test]
 fn what_nobody_has_a_copy_of_is_not_kept() {
     let mut live = ReplayBody::new(script([data("one"), data("two")]), LIMIT);
