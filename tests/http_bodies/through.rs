@@ -289,6 +289,17 @@ async fn law_05_a_probe_that_gets_on_does_not_hang() {
     assert_eq!(breaker.state(), State::Open, "and one that does not, does");
 }
 
+#[tokio::test(start_paused = true)]
+async fn law_05_a_probe_that_gets_nothing_hangs() {
+    let breaker = half_open(builder().half_open_for(ms(1000)));
+    let nothing = (0..3).flat_map(|_| [Step::Wait(ms(400)), data("")]);
+    let mut body = call(breaker, script(nothing.chain([Step::Hang]))).await;
+    for _ in 0..3 {
+        let _ = body.frame().await;
+    }
+    assert_eq!(breaker.state(), State::Open);
+}
+
 #[tokio::test]
 async fn law_03_a_panic_of_the_body_is_a_failure() {
     let breaker = breaker();

@@ -14,7 +14,7 @@ use crate::{
     breaker::Permit,
     clock::Tick,
     error::{BoxError, Error, PolicyError, StackError},
-    http::body::end::{End, end_of},
+    http::body::end::{End, end_of, is_nothing},
     verdict::{Errors, FailureKind, Verdict},
 };
 
@@ -181,7 +181,9 @@ where
         };
         match end_of(&*this.inner, frame.as_ref()) {
             None => {
-                permit.gets_on();
+                if !is_nothing(frame.as_ref()) {
+                    permit.gets_on();
+                }
                 watch.paused = permit.pause();
                 watch.so_far = watch.if_all_is_read(&*this.inner);
             }
