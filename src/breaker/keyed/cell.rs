@@ -87,8 +87,10 @@ type Gone<K> = (Option<(K, &'static Place<K>)>, Option<Arc<K>>, Arc<K>);
 impl<K: Key> Index<K> {
     fn let_place(&mut self, number: usize, key: K, tenant: Arc<K>) -> (Pin<K>, Gone<K>) {
         let place = self.tenancies[number].place;
-        let last = self.tenancies[number].key.take();
+        let last = self.tenancies[number].key.clone();
         let entry = last.as_deref().and_then(|last| self.by_key.remove_entry(last));
+        // Only now: had the hash of the old key panicked, the place would still be its own.
+        self.tenancies[number].key = None;
         let last_told = place.let_to(Arc::clone(&tenant));
         self.by_key.insert(key, place);
         // Last: had the hash of a key panicked, the place would now be one that nobody has.
@@ -179,6 +181,15 @@ impl<K: Key> KeyedCell<K> {
         Q: Hash + Eq + ?Sized,
     {
         read(&self.index).by_key.get(key).map(|place| place.pin())
+    }
+
+    /// What `show` shows of each key and its place. The key as it is: cloning it, and dropping what
+    /// may be the last of it, is the user's code and none for under the lock.
+    pub(super) fn list<T>(&self, show: impl Fn(Arc<K>, &'static Place<K>) -> Option<T>) -> Vec<T> {
+        let index = read(&self.index);
+        let tenancies = index.tenancies.iter();
+        let keys = tenancies.filter_map(|it| it.key.clone().map(|key| (key, it.place)));
+        keys.filter_map(|(key, place)| show(key, place)).collect()
     }
 
     /// A place for this key, unless there is none to be had.
