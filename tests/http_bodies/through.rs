@@ -279,14 +279,29 @@ async fn slow_calls_are_slow_by_the_service_s_time() {
 #[tokio::test(start_paused = true)]
 async fn law_05_a_probe_that_gets_on_does_not_hang() {
     let breaker = half_open(builder().half_open_for(ms(1000)));
-    let steps = (0..5).flat_map(|_| [Step::Wait(ms(900)), data("x")]).chain([Step::Hang]);
+    let steps = [data("a"), Step::Wait(ms(900)), data("b"), Step::Hang];
     let mut body = call(breaker, script(steps)).await;
-    for _ in 0..5 {
+    for _ in 0..2 {
         let _ = body.frame().await;
-        assert_eq!(breaker.state(), State::HalfOpen);
     }
-    advance(ms(1000)).await;
+    advance(ms(999)).await;
+    assert_eq!(breaker.state(), State::HalfOpen, "not before 1.9 s");
+    advance(ms(1)).await;
     assert_eq!(breaker.state(), State::Open, "and one that does not, does");
+}
+
+/// A stream of events, which gets on and has no end. As long as it is a probe everybody else is
+/// refused.
+#[tokio::test(start_paused = true)]
+async fn law_05_a_probe_that_never_ends_does_not_keep_the_circuit_half_open() {
+    let breaker = half_open(builder().half_open_for(ms(1000)));
+    let events = (0..3).flat_map(|_| [Step::Wait(ms(450)), data("x")]);
+    let mut body = call(breaker, script(events)).await;
+    for state in [State::HalfOpen, State::HalfOpen, State::Closed] {
+        let _ = body.frame().await.unwrap().unwrap();
+        assert_eq!(breaker.state(), state);
+    }
+    assert!(!body.is_watched());
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,6 +50,8 @@ struct Watch<T> {
     /// Since when the reader has what there is, and does not ask for more. [`Tick::NEVER`] while it
     /// waits, and where nobody needs to know.
     paused: Tick,
+    /// Since when it gets on, where it is a probe.
+    probing: Tick,
 }
 
 impl<B: Body, T: ClassifyTrailers> GuardedBody<B, T> {
@@ -60,8 +62,9 @@ impl<B: Body, T: ClassifyTrailers> GuardedBody<B, T> {
         trailers: T,
         headers: &HeaderMap,
     ) -> Self {
-        let paused = permit.pause();
-        let mut watch = Watch { permit: Some(permit), head, trailers, so_far: None, paused };
+        let (paused, probing) = (permit.pause(), permit.probes_since());
+        let permit = Some(permit);
+        let mut watch = Watch { permit, head, trailers, so_far: None, paused, probing };
         if inner.is_end_stream() {
             // The only block of headers is the last one, too.
             watch.complete(headers);
@@ -181,11 +184,13 @@ where
         };
         match end_of(&*this.inner, frame.as_ref()) {
             None => {
-                if !is_nothing(frame.as_ref()) {
-                    permit.gets_on();
-                }
+                let proven = !is_nothing(frame.as_ref()) && permit.gets_on(watch.probing);
                 watch.paused = permit.pause();
                 watch.so_far = watch.if_all_is_read(&*this.inner);
+                if proven && let Some(watch) = this.watch.take() {
+                    let head = watch.head;
+                    watch.record(head, None);
+                }
             }
             Some(end) => {
                 if let Some(watch) = this.watch.take() {
