@@ -448,8 +448,10 @@ proptest! {
         }
         let feed = Arc::new(std::sync::Mutex::new(Feed::default()));
         let mut whole: Vec<u8> = Vec::new();
-        let mut tasks: Vec<Option<Task>> =
-            vec![Some(Task::new(ReplayBody::new(Fed(Arc::clone(&feed)), limit)))];
+        let body = ReplayBody::new(Fed(Arc::clone(&feed)), limit);
+        let mut tasks: Vec<Option<Task>> = Vec::new();
+        tasks.extend((0..2).map(|_| body.try_clone().map(Task::new)));
+        tasks.push(Some(Task::new(body)));
         for step in moves.into_iter().chain([Move::End]) {
             match step {
                 Move::Run(task) | Move::Poll(task) if task < tasks.len() => {
