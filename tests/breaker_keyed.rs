@@ -641,9 +641,29 @@ fn law_12_keys_are_cloned_outside_of_locks() {
         let (done, listed) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             assert!(BREAKERS.force_open(&Wild(1), "by hand", None));
-            AT_CLONE.set(Some(|| drop(BREAKERS.remove(&Wild(2)))));
+            AT_CLONE.set(Some(|| assert!(!BREAKERS.remove(&Wild(2)))));
             done.send(list()).unwrap();
         });
         assert_eq!(listed.recv_timeout(SECOND), Ok(1));
     }
+}
+
+/// Who looks for a place copies the key first, and holds up all others while it looks.
+#[tokio::test(start_paused = true)]
+async fn nobody_looks_for_a_place_while_there_can_be_none() {
+    let breakers = builder().build_keyed::<Wild>(2).unwrap();
+    let looks = |key| {
+        static COPIED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+        COPIED.store(false, std::sync::atomic::Ordering::SeqCst);
+        AT_CLONE.set(Some(|| COPIED.store(true, std::sync::atomic::Ordering::SeqCst)));
+        drop(breakers.try_acquire(&Wild(key)).unwrap());
+        AT_CLONE.set(None);
+        COPIED.load(std::sync::atomic::Ordering::SeqCst)
+    };
+    assert!(breakers.force_open(&Wild(1), "by hand", None));
+    assert!(breakers.force_closed(&Wild(2), "by hand", Some(SECOND)));
+    assert_eq!([looks(3), looks(3), looks(4)], [true, false, false]);
+    advance(SECOND).await;
+    assert!(looks(3));
+    assert_eq!((breakers.state(&Wild(3)), breakers.unprotected()), (Some(State::Closed), 3));
 }
