@@ -262,11 +262,17 @@ impl BreakerCell {
 
     /// Takes back reservations nobody has used within their lease. True if something changed.
     pub(super) fn reclaim_reservations(&self, gate: Gate, now: Tick) -> bool {
-        let lapsed = gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire);
-        if lapsed && self.swap(gate, gate.reclaim_reserved()) {
+        let lapsed = || gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire);
+        if !lapsed() {
+            return false;
+        }
+        // The lock keeps those away that give theirs back. It also makes one step of this: the
+        // gate's word may have come to be the same again, with reservations that are still good.
+        let _ledger = lock(&self.ledger);
+        if lapsed() && self.swap(gate, gate.reclaim_reserved()) {
             self.reclaims.fetch_add(1, Ordering::AcqRel);
         }
-        lapsed
+        true
     }
 
     pub(super) fn swap(&self, from: Gate, to: Gate) -> bool {

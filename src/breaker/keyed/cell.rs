@@ -55,6 +55,8 @@ pub(super) struct KeyedCell<K: 'static> {
     /// How often that had been when no place was found: as long as it is not more, none will be.
     /// In an outage every call of a new key asks, and must not search all places under a lock.
     full_at: AtomicU64,
+    /// And until when: the first of those that are forced closed for a time is free again.
+    full_until: AtomicU64,
 }
 
 pub(super) struct Index<K: 'static> {
@@ -87,8 +89,10 @@ type Gone<K> = (Option<(K, &'static Place<K>)>, Option<Arc<K>>, Arc<K>);
 impl<K: Key> Index<K> {
     fn let_place(&mut self, number: usize, key: K, tenant: Arc<K>) -> (Pin<K>, Gone<K>) {
         let place = self.tenancies[number].place;
-        let last = self.tenancies[number].key.take();
+        let last = self.tenancies[number].key.clone();
         let entry = last.as_deref().and_then(|last| self.by_key.remove_entry(last));
+        // Only now: had the hash of the old key panicked, the place would still be its own.
+        self.tenancies[number].key = None;
         let last_told = place.let_to(Arc::clone(&tenant));
         self.by_key.insert(key, place);
         // Last: had the hash of a key panicked, the place would now be one that nobody has.
@@ -105,8 +109,8 @@ enum Search<K: 'static> {
     Due(Pin<K>),
     /// None, but in a moment there may be.
     Busy,
-    /// None, until a circuit closes or a key is removed.
-    Full,
+    /// None, until a circuit closes or a key is removed, or until then.
+    FullUntil(Tick),
 }
 
 const NEVER_FULL: u64 = u64::MAX;
@@ -122,6 +126,7 @@ impl<K: Key> KeyedCell<K> {
             short: AtomicBool::new(false),
             releases: AtomicU64::new(0),
             full_at: AtomicU64::new(NEVER_FULL),
+            full_until: AtomicU64::new(Tick::NEVER.bits()),
         }
     }
 
@@ -181,6 +186,15 @@ impl<K: Key> KeyedCell<K> {
         read(&self.index).by_key.get(key).map(|place| place.pin())
     }
 
+    /// What `show` shows of each key and its place. The key as it is: cloning it, and dropping what
+    /// may be the last of it, is the user's code and none for under the lock.
+    pub(super) fn list<T>(&self, show: impl Fn(Arc<K>, &'static Place<K>) -> Option<T>) -> Vec<T> {
+        let index = read(&self.index);
+        let tenancies = index.tenancies.iter();
+        let keys = tenancies.filter_map(|it| it.key.clone().map(|key| (key, it.place)));
+        keys.filter_map(|(key, place)| show(key, place)).collect()
+    }
+
     /// A place for this key, unless there is none to be had.
     #[cold]
     pub(super) fn move_in<Q>(&'static self, key: &Q) -> Option<Pin<K>>
@@ -192,7 +206,10 @@ impl<K: Key> KeyedCell<K> {
             // Read before the search: what becomes free during it then counts as later.
             let releases = self.releases.load(Ordering::Acquire);
             if self.full_at.load(Ordering::Acquire) == releases {
-                return None;
+                let until = Tick::from_bits(self.full_until.load(Ordering::Acquire));
+                if until == Tick::NEVER || Tick::now() < until {
+                    return None;
+                }
             }
             let now = Tick::now();
             // Cloning a key is the user's code, and so is dropping it: both outside of the lock.
@@ -215,7 +232,8 @@ impl<K: Key> KeyedCell<K> {
                     pin.place().breaker.settle(now);
                 }
                 Search::Busy => return None,
-                Search::Full => {
+                Search::FullUntil(until) => {
+                    self.full_until.store(until.bits(), Ordering::Release);
                     self.full_at.store(releases, Ordering::Release);
                     return None;
                 }
@@ -231,14 +249,14 @@ impl<K: Key> KeyedCell<K> {
             index.tenancies.push(Tenancy { place, key: None });
             return Search::Found(index.tenancies.len() - 1);
         }
-        let mut rest = Search::Full;
+        let (mut busy, mut until) = (false, Tick::NEVER);
         if index.by_key.len() < index.tenancies.len() {
             let removed = |(_, tenancy): &(usize, &Tenancy<K>)| tenancy.key.is_none();
             for (number, tenancy) in index.tenancies.iter().enumerate().filter(removed) {
                 if !tenancy.place.is_pinned() && tenancy.place.breaker.recycle(true, now) {
                     return Search::Found(number);
                 }
-                rest = Search::Busy;
+                busy = true;
             }
         }
         for _ in 0..2 * index.tenancies.len() {
@@ -254,11 +272,12 @@ impl<K: Key> KeyedCell<K> {
                     index.hand = number;
                     return Search::Due(place.pin());
                 }
-                Vacancy::Closed | Vacancy::InUse | Vacancy::TakenForNow => rest = Search::Busy,
+                Vacancy::Closed | Vacancy::InUse => busy = true,
+                Vacancy::TakenUntil(then) => until = until.min(then),
                 Vacancy::Taken => {}
             }
         }
-        rest
+        if busy { Search::Busy } else { Search::FullUntil(until) }
     }
 
     fn make_place(&'static self, tenant: Arc<K>) -> &'static Place<K> {
