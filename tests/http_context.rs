@@ -181,7 +181,7 @@ async fn inbound_the_sooner_deadline_of_request_and_task_holds() {
     let ask = async |request: CallContext, task: CallContext| {
         let mut asked = Request::new(Body::empty());
         asked.extensions_mut().insert(request);
-        task.scope(inbound.clone().oneshot(asked)).await.unwrap()
+        task.scope(inbound.oneshot(asked)).await.unwrap()
     };
     let (near, far) = (CallContext::new().due_in(ms(1_000)), CallContext::new().due_in(ms(9_000)));
     assert_eq!(ask(far, near.attempt(2)).await, "Some(10) Some(2)");

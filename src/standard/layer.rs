@@ -30,6 +30,7 @@ pub struct StandardLayer<C = Errors, K = Cloned, X = NoContext> {
 pub type StandardService<S, C = Errors, K = Cloned, X = NoContext> =
     Timed<Retried<Broken<Timed<S, X>, C>, C, K, X>, X>;
 
+type Fallen<L, A, C> = Stack<L, OptionalLayer<FallbackLayer<A, C>>>;
 type Timed<S, X> = Optional<TimeoutService<S, Fixed, X>, S>;
 type Broken<S, C> = Optional<CircuitBreakerService<S, C>, S>;
 type Retried<S, C, K, X> = Optional<RetryService<S, C, K, Unchanged, X>, S>;
@@ -91,7 +92,7 @@ impl<C: Clone, K, X> StandardLayer<C, K, X> {
     pub fn fallback<A, D>(
         self,
         answer: impl FnOnce(Fallback) -> FallbackLayer<A, D>,
-    ) -> Stack<Self, OptionalLayer<FallbackLayer<A, C>>> {
+    ) -> Fallen<Self, A, C> {
         let fallback = self.standard.fallback();
         let layer = fallback.map(|fallback| answer(fallback).classify(self.classifier.clone()));
         Stack::new(self, layer.into())
@@ -102,10 +103,7 @@ impl<C: Clone, K, X> StandardLayer<C, K, X> {
     /// must not be executed twice and may have been.
     ///
     /// Give the backup a timeout of its own: none of this stack's covers it.
-    pub fn fallback_to<B>(
-        self,
-        backup: B,
-    ) -> Stack<Self, OptionalLayer<FallbackLayer<Backup<B, K>, C>>>
+    pub fn fallback_to<B>(self, backup: B) -> Fallen<Self, Backup<B, K>, C>
     where
         B: Clone + Send + Sync + 'static,
         K: Clone,
