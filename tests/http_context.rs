@@ -371,3 +371,44 @@ async fn an_answer_that_the_time_is_up_counts_against_nobody_but_a_timeout_of_ou
         assert_eq!(breaker.snapshot().calls, failures);
     }
 }
+
+/// A tier that needs more time than it is left refuses at once, and says whose fault that is.
+#[tokio::test]
+async fn a_refusal_of_the_next_tier_for_want_of_time_counts_against_nobody() {
+    let patient = Timeout::builder("patient").after(ms(1000)).min_remaining(ms(500));
+    let server = Stack::new()
+        .context(ExtensionContext)
+        .layer(InboundLayer::new().trust_inbound())
+        .layer(buttress::http::Refusals)
+        .timeout(patient.build().unwrap())
+        .layer(ServiceErrors);
+    let address = serve(Router::new().fallback(async || "in time").layer(server)).await;
+    let breaker = CircuitBreaker::builder("patient").build().unwrap();
+    let retry = Retry::builder("patient").build().unwrap();
+    let client = Stack::http()
+        .context(ExtensionContext)
+        .retry(retry)
+        .breaker(breaker)
+        .layer(PropagateLayer::new())
+        .layer(ServiceErrors)
+        .service(client());
+
+    let mut hurried = get(address);
+    hurried.extensions_mut().insert(CallContext::new().due_in(ms(300)));
+    let response = client.clone().oneshot(hurried).await.unwrap();
+    assert_eq!((response.status().as_u16(), breaker.snapshot().calls), (504, 0));
+    assert_eq!(response.headers()["buttress-refusal"], "deadline_too_short");
+    assert_eq!(retry.counts().retried, 0);
+
+    // Nor can a stranger make it so, over a proxy that does not trust him but is trusted.
+    let proxy = InboundLayer::new().layer(service_fn(move |inbound: Request<()>| {
+        let mut request = get(address);
+        *request.headers_mut() = inbound.headers().clone();
+        *request.extensions_mut() = inbound.extensions().clone();
+        client.clone().oneshot(request)
+    }));
+    let stranger = Request::get("/").header("x-envoy-expected-rq-timeout-ms", "1");
+    let stranger = stranger.header("grpc-timeout", "1m").header("buttress-attempt", "1");
+    let response = proxy.oneshot(stranger.body(()).unwrap()).await.unwrap();
+    assert_eq!(text(response).await, "in time");
+}

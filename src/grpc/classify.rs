@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::StatusError;
 use crate::{
-    http::{ClientError, Failure, MAX_HINT, body::ClassifyTrailers},
+    http::{ClientError, Failure, HURRY, MAX_HINT, body::ClassifyTrailers},
     verdict::{Classify, Verdict, VerdictKind},
 };
 
@@ -108,6 +108,8 @@ impl Statuses {
             VerdictKind::Permanent => Verdict::Permanent,
             VerdictKind::Refused => Verdict::Refused { retry_after: None },
             VerdictKind::Ignored => Verdict::Ignored,
+            // The server says that its caller, who is us, had left too little time.
+            _ if metadata.contains_key(HURRY) => Verdict::Refused { retry_after: None },
             failure => match (failure, pushback(metadata)) {
                 (VerdictKind::Final, _) | (_, Some(Pushback::Never)) => Verdict::Final,
                 (_, Some(Pushback::After(wait))) => Verdict::Throttled { retry_after: Some(wait) },

@@ -112,5 +112,6 @@ pub use idempotent::{Idempotent, IdempotentOr, Repeatable};
 pub use inbound::{InboundLayer, InboundService};
 pub use message::{RequestHead, ResponseHead};
 pub use propagate::{PropagateFuture, PropagateLayer, PropagateService};
+pub(crate) use refusals::HURRY;
 pub use refusals::{Refusals, RefusalsFuture, RefusalsService, refusal_response};
 pub use responses::Responses;

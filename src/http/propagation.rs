@@ -65,6 +65,13 @@ impl Headers {
         Ok(told)
     }
 
+    /// Takes away what only a trusted sender may say.
+    pub(super) fn strip(&self, headers: &mut HeaderMap) {
+        for name in [&GRPC_TIMEOUT, &GRPC_PREVIOUS_ATTEMPTS, &self.deadline, &self.attempt] {
+            headers.remove(name);
+        }
+    }
+
     /// What the sender of these headers says, on top of what is known. Never longer than that.
     pub(super) fn read(&self, mut context: CallContext, headers: &HeaderMap) -> CallContext {
         for name in [&GRPC_TIMEOUT, &self.deadline] {
