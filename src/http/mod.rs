@@ -22,7 +22,7 @@
 //!         .breaker(breaker)
 //!         .timeout(Duration::from_millis(500))   // each attempt
 //!         .layer(ServiceErrors)
-//!         .service(reqwest::Client::new());
+//!         .service(reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?);
 //!     Ok(client.ready().await?.call(request).await?.text().await?)
 //! }
 //! # }
