@@ -213,9 +213,10 @@ fn one_that_has_sent_everything_is_not_superseded() {
         let _ = poll(&mut second);
         assert_eq!(first.is_end_stream(), exact);
         let polled = poll(&mut first);
-        match exact {
-            true => assert!(matches!(polled, Poll::Ready(None)), "{polled:?}"),
-            false => assert_eq!(error_of(polled), ReplayError::Superseded),
+        if exact {
+            assert!(matches!(polled, Poll::Ready(None)), "{polled:?}");
+        } else {
+            assert_eq!(error_of(polled), ReplayError::Superseded);
         }
         assert!(read(&mut second).ended);
     }
