@@ -667,3 +667,28 @@ async fn nobody_looks_for_a_place_while_there_can_be_none() {
     assert!(looks(3));
     assert_eq!((breakers.state(&Wild(3)), breakers.unprotected()), (Some(State::Closed), 3));
 }
+
+/// What a panic carries may panic as well when it is dropped.
+#[tokio::test(start_paused = true)]
+async fn law_12_a_panic_that_panics_wedges_nothing() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("panic in drop, as told");
+        }
+    }
+    let breakers = keyed(1);
+    let _bomb = breakers.subscribe(|_, _| std::panic::panic_any(Bomb));
+    let (told, _subscription) = listen(breakers);
+    panics(|| {
+        trip(breakers, 1);
+        panic!("only to silence the panics within");
+    });
+    panics(|| {
+        breakers.reset(&1);
+        panic!("only to silence the panics within");
+    });
+    assert_eq!(told.lock().unwrap().len(), 2);
+    record(breakers, 2, Verdict::Success);
+    assert_eq!((breakers.state(&2), breakers.unprotected()), (Some(State::Closed), 0));
+}

@@ -19,7 +19,6 @@ use std::{
     borrow::{Borrow, Cow},
     collections::HashMap,
     hash::Hash,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -32,7 +31,7 @@ use crate::{
         CircuitBreakerConfig, State, Transition,
         attempt::Attempt,
         cell::BreakerCell,
-        subscription::Subscribers,
+        subscription::{Subscribers, contain},
         ticket::{Ticket, TicketKind},
     },
     clock::Tick,
@@ -296,8 +295,7 @@ impl<K: Key> KeyedCell<K> {
             self.releases.fetch_add(1, Ordering::AcqRel);
         }
         // How a key is written, and to where, is other people's code.
-        let log = || telemetry::keyed_transition(self.spare.name, &*key, transition);
-        let _ = catch_unwind(AssertUnwindSafe(log));
+        contain(|| telemetry::keyed_transition(self.spare.name, &*key, transition));
         self.subscribers.tell(&(key, transition.clone()));
     }
 
