@@ -168,6 +168,10 @@
 //!   [read only where it is trusted](http::InboundLayer::trust_inbound). The attempt's number travels
 //!   in a header of our own: others count attempts, but on the first do not say whether there may be
 //!   a second.
+//! - **A caller in a hurry opens no circuit, two tiers up either.** A refusal for want of time says so
+//!   in a header, which a client's classifier reads as a refusal. And what a server answers when the
+//!   time is over that it was told is not its failure, but that of whoever set the time:
+//!   [`PropagateLayer`](http::PropagateLayer#who-is-to-blame).
 //! - **Finding the breaker of a key takes a lock for reading.** Keys come and go, so the table is
 //!   shared and changes; all the rest of a keyed breaker is as lock-free as a plain one. Places are
 //!   bounded, an open circuit keeps its place, and where all are so taken a new key passes unprotected
