@@ -1,8 +1,8 @@
-//! A stack of policies from a TOML file, overridden from the environment.
+//! The standard stack from a TOML file, overridden from the environment.
 //!
 //! ```text
-//! cargo run --example configured --features serde
-//! cargo run --example configured --features serde -- path/to/another.toml
+//! cargo run --example configured --features serde,reqwest
+//! cargo run --example configured --features serde,reqwest -- path/to/another.toml
 //! ```
 //!
 //! An environment variable overrides a field of the file. Its name is `ORDERS`, the table and the
@@ -10,14 +10,15 @@
 //!
 //! ```text
 //! ORDERS__BREAKER__FAILURE_RATIO=0.3 ORDERS__RETRY__BACKOFF__BASE=5ms \
-//! ORDERS__FALLBACK__WHEN=refused cargo run --example configured --features serde
+//! ORDERS__FALLBACK__WHEN=refused cargo run --example configured --features serde,reqwest
 //! ```
 //!
-//! A value that makes no sense ends the program with exit code 2 and one line that names the field
-//! and what it allows:
+//! `ORDERS__FALLBACK=false` leaves a part out. A value that makes no sense, by itself or beside the
+//! others, ends the program with exit code 2 and one line that names the field and what it allows:
 //!
 //! ```text
-//! ORDERS__BREAKER__FAILURE_RATIO=1.5 cargo run --example configured --features serde
+//! ORDERS__BREAKER__FAILURE_RATIO=1.5 cargo run --example configured --features serde,reqwest
+//! ORDERS__TIMEOUT__AFTER=500ms cargo run --example configured --features serde,reqwest
 //! ```
 
 use std::{
@@ -33,119 +34,71 @@ use std::{
     },
 };
 
-use axum::{
-    Router,
-    extract::State,
-    http::{self, StatusCode},
-    routing::get,
-};
+use axum::{Router, extract::State, http::StatusCode, routing::get};
 use buttress::{
-    CircuitBreaker, ConfigError, Fallback, Retry, ServiceErrors, Stack, Timeout, Verdict,
-    breaker::CircuitBreakerConfig, classify_response, fallback::FallbackConfig, retry::RetryConfig,
-    timeout::TimeoutConfig,
+    CircuitBreaker, Fallback, Retry, ServiceErrors, Stack, Standard, StandardConfig,
+    http::{Idempotent, Responses},
 };
 use config::{Config, Environment, File};
 use reqwest::{Client, Method, Request, Response, Url};
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tower::{Service, ServiceExt};
 
-/// All the policies of one client. The tables of the file are the fields of this struct.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    breaker: CircuitBreakerConfig,
-    retry: RetryConfig,
-    /// The whole operation.
-    timeout: TimeoutConfig,
-    /// Each attempt.
-    attempt_timeout: TimeoutConfig,
-    fallback: FallbackConfig,
+fn read(file: &Path) -> Result<StandardConfig, config::ConfigError> {
+    let environment = Environment::with_prefix("ORDERS")
+        .prefix_separator("__")
+        .separator("__")
+        // Numbers as numbers; and the one field that is a list, as a list.
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("fallback.when");
+    Config::builder()
+        .add_source(File::from(file))
+        .add_source(environment)
+        .build()?
+        .try_deserialize()
 }
 
-impl Settings {
-    fn read(file: &Path) -> Result<Self, config::ConfigError> {
-        let environment = Environment::with_prefix("ORDERS")
-            .prefix_separator("__")
-            .separator("__")
-            // Numbers as numbers; and the one field that is a list, as a list.
-            .try_parsing(true)
-            .list_separator(",")
-            .with_list_parse_key("fallback.when");
-        Config::builder()
-            .add_source(File::from(file))
-            .add_source(environment)
-            .build()?
-            .try_deserialize()
-    }
-}
-
-/// The policies, built and checked.
-struct Policies {
-    breaker: CircuitBreaker,
-    retry: Retry,
-    timeout: Timeout,
-    attempt_timeout: Timeout,
-    fallback: Fallback,
-}
-
-impl Policies {
-    fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
-        Ok(Policies {
-            breaker: CircuitBreaker::from_config("orders", settings.breaker)?,
-            retry: Retry::from_config("orders", settings.retry)?,
-            timeout: Timeout::from_config("orders", settings.timeout)?,
-            attempt_timeout: Timeout::from_config("orders attempt", settings.attempt_timeout)?,
-            fallback: Fallback::from_config("orders", settings.fallback)?,
-        })
-    }
-
-    /// The HTTP client with the policies around it.
-    fn around(
-        &self,
-        client: Client,
-    ) -> impl Service<Request, Response = Response, Error = buttress::Error<reqwest::Error>> + Clone
-    {
-        let classifier = classify_response(|response: &Response| {
-            if response.status().is_server_error() { Verdict::Transient } else { Verdict::Success }
-        });
-        Stack::classified(classifier)
-            .clone_with(Request::try_clone)
-            .fallback(self.fallback.to_fn(|_| Ok(sorry())))
-            .timeout(self.timeout)
-            .retry(self.retry)
-            .breaker(self.breaker)
-            .timeout(self.attempt_timeout)
-            .layer(ServiceErrors)
-            .service(client)
-    }
+/// The HTTP client with the policies around it.
+fn protected(
+    standard: Standard,
+    client: Client,
+) -> impl Service<Request, Response = Response, Error = buttress::Error<reqwest::Error>> + Clone {
+    // What `Stack::http().standard(standard)` makes, and around it the fallback, unless the file
+    // has none.
+    let policies = standard
+        .layer()
+        .classify(Responses::new())
+        .clone_with(Idempotent)
+        .fallback(|fallback| fallback.to_fn(|_| Ok(sorry())));
+    Stack::new().layer(policies).layer(ServiceErrors).service(client)
 }
 
 /// The answer of the fallback.
 fn sorry() -> Response {
-    http::Response::builder().body("the fallback's answer").expect("there are no headers").into()
+    axum::http::Response::new("the fallback's answer").into()
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/configured.toml");
     let file = env::args_os().nth(1).map_or_else(|| PathBuf::from(here), PathBuf::from);
-    let (effective, policies) = match configure(&file) {
+    let (effective, standard) = match configure(&file) {
         Ok(configured) => configured,
         Err(error) => return exit(2, &*error),
     };
     println!("# The configuration in effect\n{effective}");
-    match make_some_calls(&policies).await {
+    match make_some_calls(standard).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit(1, &*error),
     }
 }
 
 /// The policies, and the configuration they were built from with every default filled in.
-fn configure(file: &Path) -> Result<(String, Policies), Box<dyn Error>> {
-    let settings = Settings::read(file)?;
-    let effective = toml::to_string(&settings)?;
-    Ok((effective, Policies::from_settings(settings)?))
+fn configure(file: &Path) -> Result<(String, Standard), Box<dyn Error>> {
+    let config = read(file)?;
+    let effective = toml::to_string(&config)?;
+    Ok((effective, Standard::from_config("orders", config)?))
 }
 
 fn exit(code: u8, error: &dyn Error) -> ExitCode {
@@ -153,20 +106,24 @@ fn exit(code: u8, error: &dyn Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn make_some_calls(policies: &Policies) -> Result<(), Box<dyn Error>> {
+async fn make_some_calls(standard: Standard) -> Result<(), Box<dyn Error>> {
     let url = start_server().await?;
     // No proxy of the environment is asked to reach the loopback.
-    let client = policies.around(Client::builder().no_proxy().build()?);
+    let client = protected(standard, Client::builder().no_proxy().build()?);
     for number in 1..=20 {
-        let response = client.clone().oneshot(Request::new(Method::GET, url.clone())).await?;
-        println!("call {number:>2}: {}", response.text().await?);
+        match client.clone().oneshot(Request::new(Method::GET, url.clone())).await {
+            Ok(response) => println!("call {number:>2}: {}", response.text().await?),
+            Err(error) => println!("call {number:>2}: {error}"),
+        }
     }
     println!();
-    for transition in policies.breaker.snapshot().transitions {
+    // A part that is switched off has no handle.
+    let breaker = standard.breaker().map(CircuitBreaker::snapshot);
+    for transition in breaker.map(|breaker| breaker.transitions).unwrap_or_default() {
         println!("breaker: {transition}");
     }
-    println!("retry: {:?}", policies.retry.counts());
-    println!("fallback: {:?}", policies.fallback.counts());
+    println!("retry: {:?}", standard.retry().map(Retry::counts));
+    println!("fallback: {:?}", standard.fallback().map(Fallback::counts));
     Ok(())
 }
 

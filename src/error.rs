@@ -307,6 +307,12 @@ impl PolicyError {
         matches!(self.kind(), PolicyErrorKind::TimedOut)
     }
 
+    /// Whether it was the caller who left too little time, so that it says nothing about the service.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))] // only told over the wire
+    pub(crate) const fn is_callers_hurry(&self) -> bool {
+        matches!(self.reason, Reason::CallerTimedOut(_) | Reason::DeadlineTooShort { .. })
+    }
+
     /// What this error means to an outer policy. A timeout is the service's failure, unless it was
     /// the caller's own short limit; that and everything else is a refusal, which nobody counts and
     /// nobody retries.

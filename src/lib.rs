@@ -4,7 +4,8 @@
 //! "Everything fails all the time" (Werner Vogels). A call through buttress fails predictably,
 //! cheaply and briefly, and recovers by itself. While all is well it costs next to nothing: no
 //! allocation, no lock, no clock, and for the breaker and the retry budget not even a write. (A call
-//! that has to wait under a timeout costs one tokio timer.)
+//! that has to wait under a timeout costs one tokio timer; a deadline that is carried, a reading of
+//! the clock; a breaker per key, a lock for reading.)
 //!
 //! ```
 //! use buttress::{CircuitBreaker, Retry, ServiceErrors, Stack};
@@ -30,6 +31,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! For a client of HTTP, [`Stack::http`] in place of `Stack::new` knows which responses are failures
+//! and which requests may be sent twice; [`Stack::standard`] is this stack in one line.
+//!
 //! # Which policy when
 //!
 //! | what goes wrong | what helps | module |
@@ -37,7 +41,14 @@
 //! | it never answers | a timeout on each attempt, and one on the whole | [`timeout`] |
 //! | it fails now and then | another attempt, later, under a budget | [`retry`] |
 //! | it is down or overloaded | not to call it until it is back | [`breaker`] |
+//! | one of many is down: a host, a shard, a tenant | a breaker for each | [`breaker::keyed`] |
 //! | it cannot answer, and somebody needs an answer | a backup, or something degraded | [`fallback`] |
+//! | its answer begins and does not end | a body that is watched | [`http::body`] |
+//! | callers have gone before it answers; every tier retries | telling each other | [`context`] |
+//! | nobody knows which of these, and with which numbers | the standard stack | [`standard`] |
+//!
+//! What outcomes mean, and what is said to the outside, is known for HTTP by [`http`] and for gRPC by
+//! [`grpc`].
 //!
 //! They speak of outcomes in [verdicts](verdict), of refusals in [errors](error), and of delays in
 //! [backoffs](backoff).
@@ -71,13 +82,30 @@
 //! | `metrics` | counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade; free until a recorder is installed |
 //! | `tracing` | an event per transition (WARN when a circuit opens, else INFO); refusals, retries, fallbacks at DEBUG |
 //! | `serde` | configuration structs from TOML, YAML, JSON, the environment: durations as `"1m 30s"`, unknown fields refused |
+//! | `http` | the module [`http`], over the crates `http` and `http-body`, whatever the client or server |
+//! | `reqwest` | `http`, and what it has to know of reqwest 0.13: its requests, responses and errors |
+//! | `hyper-util` | `http`, and the errors of hyper 1 and of hyper-util's legacy client |
+//! | `h2` | `http`, and streams that an HTTP/2 server refused, so that any request survives them |
+//! | `tonic` | the module [`grpc`], for tonic 0.14; `http` and `h2` with it |
+//! | `axum` | `http`, and policy errors as responses that a handler of axum 0.8 can return |
 //!
-//! Metrics, all with the label `name`, which is the policy's name: `buttress_calls_total` and
-//! `buttress_rejections_total` (also by `policy` and `outcome` or `reason`),
-//! `buttress_call_duration_seconds` (by `policy`), `buttress_breaker_state` (by `state`, one-hot),
-//! `buttress_breaker_transitions_total` (by `from`, `to`), `buttress_breaker_failure_ratio`,
-//! `buttress_retry_attempts_total` (by `result`), `buttress_timeouts_total`,
-//! `buttress_fallbacks_total` (by `kind`). A call that is dropped, or panics, before it has an
+//! Metrics, all with the label `name`, which is the policy's name:
+//!
+//! | metric | other labels |
+//! |---|---|
+//! | `buttress_calls_total` | `policy`: `circuit_breaker`, `retry`, `timeout`, `body_timeout`, `fallback`; `outcome`: of a breaker or retry a [verdict](VerdictKind); of a timeout `success`, `error`, `timed_out`, of a body also `stalled`; of a fallback `good`, `degraded`, `failed` |
+//! | `buttress_call_duration_seconds` | `policy` |
+//! | `buttress_rejections_total` | `policy`; `reason`: `open`, `probes_taken`, `shadow` (which let it pass), `deadline_too_short` |
+//! | `buttress_breaker_state` | `state`, one-hot |
+//! | `buttress_breaker_failure_ratio` | |
+//! | `buttress_breaker_transitions_total` | `from`, `to` |
+//! | `buttress_breaker_unprotected_total` | |
+//! | `buttress_retry_attempts_total` | `result`: `retried`, `exhausted`, `budget_denied`, `uncloneable`, `out_of_time`, `not_idempotent`, `retried_above` |
+//! | `buttress_timeouts_total` | |
+//! | `buttress_fallbacks_total` | `kind`: `value`, `function`, `service`; of a backup that could not be asked, `uncloneable`, `not_idempotent` |
+//!
+//! A [keyed](breaker::keyed) breaker counts for all its keys together, and has neither of the
+//! two gauges. A call that is dropped, or panics, before it has an
 //! outcome is in no count of calls. A policy's handles belong to the first recorder it meets; a
 //! recorder without a size (a unit struct) is taken for none.
 //!
@@ -114,6 +142,45 @@
 //! - **Probes are overdue after the last sign of life**, not at a fixed time after the first began: in
 //!   thin traffic a young probe would be taken for a hung one.
 //! - **Transitions are told in order**, by one thread at a time, outside of every lock.
+//! - **A connection that failed is a verdict of its own.** What was not sent was not executed, so
+//!   after [`Unreachable`](Verdict::Unreachable) any request may be sent again, a payment too; and a
+//!   breaker can be set on [connections](http::Connections) alone. [`Final`](Verdict::Final) is the
+//!   failure that must not be repeated (lost data, gRPC's negative pushback): as `Transient` it
+//!   would be, and as `Permanent` a breaker would take it for good.
+//! - **What may be executed twice is the request's to say**, not the retry's, so it is asked where
+//!   copies are made ([`CloneRequest::repeats`]). A retry and a backup service both keep to it.
+//! - **A 503 with `Retry-After` is throttled, one without is not.** The first comes from a server that
+//!   is there and names a time, the second as a rule from a proxy with nobody behind it. So the
+//!   second is one of the failures in a row that open a circuit, and the first is not; the share
+//!   of failures counts both.
+//! - **A missing status of gRPC is no success**, but a response that goes on is one at its headers: a
+//!   breaker that saw only what fails at once would see nothing but failures. The trailers count for
+//!   a breaker [through the body](http::body).
+//! - **Bodies are opted in.** The futures of HTTP clients end at the headers, and a policy that held
+//!   on to the body of every response would hold an hour's download. A body that stalls is the
+//!   server's fault only while somebody waits for it.
+//! - **A context costs nothing until it is carried.** That nothing is carried is a type
+//!   ([`NoContext`]), so a plain layer has no room for a deadline and reads no clock. What carries it
+//!   is said once per [`Stack`]: the extensions of a request where they can be seen, the task where a
+//!   client hides them; the first falls back to the second, so that a handler's calls inherit what
+//!   its server was told.
+//! - **A deadline is only drawn nearer**, and what comes in over the wire is
+//!   [read only where it is trusted](http::InboundLayer::trust_inbound). The attempt's number travels
+//!   in a header of our own: others count attempts, but on the first do not say whether there may be
+//!   a second.
+//! - **A caller in a hurry opens no circuit, two tiers up either.** A refusal for want of time says so
+//!   in a header, which a client's classifier reads as a refusal. And what a server answers when the
+//!   time is over that it was told is not its failure, but that of whoever set the time:
+//!   [`PropagateLayer`](http::PropagateLayer#who-is-to-blame).
+//! - **Finding the breaker of a key takes a lock for reading.** Keys come and go, so the table is
+//!   shared and changes; all the rest of a keyed breaker is as lock-free as a plain one. Places are
+//!   bounded, an open circuit keeps its place, and where all are so taken a new key passes unprotected
+//!   and is counted: refusing it would make one outage of many. Keys are logged, and never labels.
+//! - **Refusals tell clients no names.** The names of policies and the counts behind a refusal are for
+//!   logs; a [response](http::Refusals) or [status](grpc::Refusals) says what kind of refusal it is,
+//!   and when to come back.
+//! - **The standard stack is checked as a whole.** Each number may be right and two of them wrong
+//!   together; [`StandardConfig::validate`] says which two.
 //! - **Models of the concurrency** are built with `--cfg buttress_loom`; `--cfg loom` would switch
 //!   tokio over as well.
 //!
@@ -164,7 +231,7 @@ pub use verdict::{
     classify_response,
 };
 
-/// The README's examples, compiled and run with the others.
-#[cfg(doctest)]
+/// The README's examples, compiled and run with the others; they begin with a client of reqwest.
+#[cfg(all(doctest, feature = "reqwest"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

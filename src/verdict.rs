@@ -165,6 +165,12 @@ impl fmt::Display for VerdictKind {
     note = "over responses: `buttress::classify_response(|response: &Response| ..)`",
     note = "over whole outcomes: `buttress::classify_fn(|outcome: Result<&Response, &Error>| ..)`"
 )]
+#[cfg_attr(
+    feature = "http",
+    diagnostic::on_unimplemented(
+        note = "over HTTP: `http::Responses` reads a response that is a `ResponseHead` and an error that is a `ClientError`; those of reqwest, hyper-util and tonic are, each with the feature of its name"
+    )
+)]
 pub trait Classify<Res, Err> {
     /// The verdict on this outcome. Never called with an error that a policy raised.
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict;

@@ -267,7 +267,9 @@ async fn law_04_a_late_result_of_the_last_tenant_changes_nothing() {
         let breakers = builder().consecutive_failures(2).build_keyed(1).unwrap();
         let late: Vec<Permit> = (0..5).map(|_| breakers.try_acquire(&1).unwrap()).collect();
         record(breakers, 2, Verdict::Transient);
-        late.into_iter().for_each(|permit| permit.record(verdict));
+        for permit in late {
+            permit.record(verdict);
+        }
         let snapshot = breakers.snapshot(&2).unwrap();
         assert_eq!((snapshot.calls, snapshot.failures, snapshot.consecutive_failures), (1, 1, 1));
         assert_eq!(snapshot.state, State::Closed);
@@ -438,7 +440,7 @@ async fn calls_without_tower() {
         });
     for _ in 0..3 {
         let failing = || async { Err::<u32, _>(Error::Service("gone")) };
-        assert!(breakers.call_with(&1, permanent.clone(), failing).await.is_err());
+        assert!(breakers.call_with(&1, permanent, failing).await.is_err());
     }
     let snapshot = breakers.snapshot(&1).unwrap();
     assert_eq!((snapshot.calls, snapshot.failures), (3, 0));
@@ -570,4 +572,123 @@ fn every_type_can_be_looked_at() {
     let _: &Probe = service.get_ref();
     let _: &mut Probe = service.get_mut();
     let _: Probe = service.into_inner();
+}
+
+// ---- Keys whose code misbehaves ------------------------------------------------------------------
+
+thread_local! {
+    /// What the next so many of a [`Wild`] key's hashes do.
+    static PANIC_AT_HASH: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static AT_CLONE: std::cell::Cell<Option<fn()>> = const { std::cell::Cell::new(None) };
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Wild(u32);
+
+impl std::hash::Hash for Wild {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let left = PANIC_AT_HASH.get();
+        PANIC_AT_HASH.set(left.saturating_sub(1));
+        assert!(left != 1, "panic in hash, as told");
+        self.0.hash(state);
+    }
+}
+
+impl Clone for Wild {
+    fn clone(&self) -> Self {
+        if let Some(code) = AT_CLONE.take() {
+            code();
+        }
+        Wild(self.0)
+    }
+}
+
+/// Whichever of the hashes it is that panics while a place changes hands.
+#[tokio::test(start_paused = true)]
+async fn law_04_a_hash_that_panics_leaves_no_place_to_two_keys() {
+    for places in [1, 2] {
+        for which in 1..6 {
+            let breakers = builder().build_keyed::<Wild>(places).unwrap();
+            let touch = |key| {
+                drop(breakers.try_acquire(&Wild(key)).unwrap());
+            };
+            (0..places as u32).for_each(touch);
+            PANIC_AT_HASH.set(which);
+            panics(|| touch(10));
+            PANIC_AT_HASH.set(0);
+            // Frees a place, so that those that nobody has are looked for.
+            breakers.remove(&Wild(1));
+            (20..24).for_each(touch);
+            let mut keys = breakers.keys();
+            keys.sort_by_key(|key| key.0);
+            assert!(keys.len() <= places, "{which}: {keys:?} in {places}");
+            for key in &keys {
+                assert!(breakers.force_open(key, "by hand", None));
+                assert_eq!(breakers.open_keys().len(), 1, "{which}: of {keys:?}");
+                assert!(breakers.reset(key));
+            }
+            assert_eq!((keys.len(), breakers.unprotected()), (places, 0), "{which}");
+        }
+    }
+}
+
+/// Cloning is no part of looking up, so it is done outside of locks and may do anything.
+#[test]
+fn law_12_keys_are_cloned_outside_of_locks() {
+    static BREAKERS: std::sync::LazyLock<KeyedCircuitBreaker<Wild>> =
+        std::sync::LazyLock::new(|| builder().build_keyed(4).unwrap());
+    for list in [|| BREAKERS.keys().len(), || BREAKERS.open_keys().len()] {
+        let (done, listed) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            assert!(BREAKERS.force_open(&Wild(1), "by hand", None));
+            AT_CLONE.set(Some(|| assert!(!BREAKERS.remove(&Wild(2)))));
+            done.send(list()).unwrap();
+        });
+        assert_eq!(listed.recv_timeout(SECOND), Ok(1));
+    }
+}
+
+/// Who looks for a place copies the key first, and holds up all others while it looks.
+#[tokio::test(start_paused = true)]
+async fn nobody_looks_for_a_place_while_there_can_be_none() {
+    let breakers = builder().build_keyed::<Wild>(2).unwrap();
+    let looks = |key| {
+        static COPIED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+        COPIED.store(false, std::sync::atomic::Ordering::SeqCst);
+        AT_CLONE.set(Some(|| COPIED.store(true, std::sync::atomic::Ordering::SeqCst)));
+        drop(breakers.try_acquire(&Wild(key)).unwrap());
+        AT_CLONE.set(None);
+        COPIED.load(std::sync::atomic::Ordering::SeqCst)
+    };
+    assert!(breakers.force_open(&Wild(1), "by hand", None));
+    assert!(breakers.force_closed(&Wild(2), "by hand", Some(SECOND)));
+    assert_eq!([looks(3), looks(3), looks(4)], [true, false, false]);
+    advance(SECOND).await;
+    assert!(looks(3));
+    assert_eq!((breakers.state(&Wild(3)), breakers.unprotected()), (Some(State::Closed), 3));
+}
+
+/// What a panic carries may panic as well when it is dropped.
+#[tokio::test(start_paused = true)]
+async fn law_12_a_panic_that_panics_wedges_nothing() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("panic in drop, as told");
+        }
+    }
+    let breakers = keyed(1);
+    let _bomb = breakers.subscribe(|_, _| std::panic::panic_any(Bomb));
+    let (told, _subscription) = listen(breakers);
+    panics(|| {
+        trip(breakers, 1);
+        panic!("only to silence the panics within");
+    });
+    panics(|| {
+        breakers.reset(&1);
+        panic!("only to silence the panics within");
+    });
+    assert_eq!(told.lock().unwrap().len(), 2);
+    record(breakers, 2, Verdict::Success);
+    assert_eq!((breakers.state(&2), breakers.unprotected()), (Some(State::Closed), 0));
 }

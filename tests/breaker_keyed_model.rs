@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use buttress::{
     Backoff, CircuitBreaker, CircuitBreakerConfig, Jitter, KeyedCircuitBreaker, Verdict, Window,
-    breaker::{Permit, State},
+    breaker::{OpenReason, Permit, Snapshot, State, Transition},
 };
 use proptest::prelude::*;
 
@@ -117,13 +117,11 @@ impl Reference {
             tenant.touched = true;
             return tenant.breaker.try_acquire().map(Some).map_err(|error| error.to_string());
         }
-        match self.move_in(key) {
-            Some(breaker) => breaker.try_acquire().map(Some).map_err(|error| error.to_string()),
-            None => {
-                self.unprotected += 1;
-                Ok(None)
-            }
+        if let Some(breaker) = self.move_in(key) {
+            return breaker.try_acquire().map(Some).map_err(|error| error.to_string());
         }
+        self.unprotected += 1;
+        Ok(None)
     }
 
     fn remove(&mut self, key: u32) -> bool {
@@ -139,8 +137,25 @@ fn verdict(good: bool) -> Verdict {
     if good { Verdict::Success } else { Verdict::Transient }
 }
 
+fn record(permit: Option<Permit>, good: bool) {
+    if let Some(permit) = permit {
+        permit.record(verdict(good));
+    }
+}
+
+/// Caused by time alone. It is in effect at once, but in the history only when somebody has come
+/// along; and that may be a late probe of the last tenant, who finds what time has done meanwhile.
+fn is_lazy(transition: &Transition) -> bool {
+    let overdue = matches!(transition.reason, Some(OpenReason::ProbesOverdue { .. }));
+    let over = transition.to == State::HalfOpen || transition.from == State::ForcedClosed;
+    transition.note.is_none() && (overdue || over)
+}
+
 /// All that a snapshot shows but what is numbered through.
-fn shown(snapshot: buttress::breaker::Snapshot) -> impl PartialEq + std::fmt::Debug {
+fn shown(mut snapshot: Snapshot) -> impl PartialEq + std::fmt::Debug {
+    while snapshot.transitions.last().is_some_and(is_lazy) {
+        snapshot.transitions.pop();
+    }
     let transitions: Vec<_> = snapshot
         .transitions
         .into_iter()
@@ -176,7 +191,7 @@ async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
                 if let (Ok(permit), Ok(other)) = (got, expected) {
                     if let Op::Call(_, good) = op {
                         permit.record(verdict(good));
-                        other.into_iter().for_each(|other| other.record(verdict(good)));
+                        record(other, good);
                     } else {
                         begun.push((permit, other));
                     }
@@ -187,7 +202,7 @@ async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let (permit, other) = begun.swap_remove(which % begun.len());
                 if let Some(good) = good {
                     permit.record(verdict(good));
-                    other.into_iter().for_each(|other| other.record(verdict(good)));
+                    record(other, good);
                 }
             }
             Op::Wait(secs) => tokio::time::advance(secs * SECOND).await,
@@ -212,7 +227,7 @@ async fn agree(most: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
         }
         let mut open = Vec::new();
         for key in 0..KEYS {
-            let expected = reference.breaker(key).map(|breaker| breaker.snapshot());
+            let expected = reference.breaker(key).map(CircuitBreaker::snapshot);
             if let Some(snapshot) = &expected
                 && snapshot.state != State::Closed
             {

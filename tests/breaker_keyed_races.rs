@@ -19,7 +19,7 @@ use buttress::{
     breaker::{CircuitBreakerBuilder, OpenReason, State, Transition},
 };
 
-const CALLS: usize = 40_000;
+const CALLS: usize = 15_000;
 const THREADS: u32 = 4;
 /// Keys below this fail, mostly; the others never do.
 const BAD: u32 = 4;

@@ -615,7 +615,7 @@ fn the_defaults_in_full() {
          backoff: Backoff { kind: Exponential, base: 50ms, factor: 2.0, max: 30s, jitter: None }, \
          budget: Some(RetryBudgetConfig { ratio: 0.2, refill_per_second: 1.0, cap: 10.0, \
          failed_cost: 1.0, timed_out_cost: 2.0, throttled_cost: 1.0 }) }",
-        "TimeoutConfig { after: 1s }",
+        "TimeoutConfig { after: 1s, min_remaining: 0ns }",
         "FallbackConfig { when: [transient, unreachable, throttled, final, refused] }",
     ];
     assert_eq!(debug, expected);

@@ -73,7 +73,7 @@ fn retry(name: &'static str) -> RetryBuilder {
 }
 
 fn kind(outcome: &Outcome) -> Option<PolicyErrorKind> {
-    outcome.as_ref().err()?.policy_error().map(|error| error.kind())
+    outcome.as_ref().err()?.policy_error().map(buttress::PolicyError::kind)
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +125,22 @@ async fn law_09_the_callers_deadline_cuts_an_attempt_short_and_trips_nothing() {
     assert_eq!(breaker.state(), State::Open);
 }
 
+/// A request may be allowed more than the timeout itself; its caller may be in a hurry all the same.
+#[tokio::test(start_paused = true)]
+async fn law_09_a_long_limit_of_a_request_that_the_deadline_cuts_short_trips_nothing() {
+    let breaker = CircuitBreaker::builder("batches").consecutive_failures(1).build().unwrap();
+    let timeout = Timeout::after(ms(500)).layer().per_request(|_: &Query| Some(ms(9_000)));
+    let timeout = timeout.context(InTheQuery);
+    let mut service =
+        breaker.layer().layer(timeout.layer(service_fn(|_: Query| pending::<Outcome>())));
+    let outcome = service.ready().await.unwrap().call(Query::due_in(ms(2_000))).await;
+    assert_eq!(outcome.unwrap_err().to_string(), "the caller's own limit of 2.001s elapsed");
+    assert_eq!(breaker.state(), State::Closed);
+    // What it was allowed has passed: that is the service's failure.
+    service.ready().await.unwrap().call(Query::due_in(ms(10_000))).await.unwrap_err();
+    assert_eq!(breaker.state(), State::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn law_09_a_call_after_its_deadline_is_refused_and_touches_nothing() {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -158,6 +174,16 @@ async fn law_09_a_call_after_its_deadline_is_refused_and_touches_nothing() {
     assert_eq!((calls.load(Ordering::Relaxed), breaker.state()), (1, State::Closed));
 }
 
+#[test]
+fn a_call_cannot_need_more_time_than_it_may_take() {
+    let error = Timeout::builder("t").after(ms(5)).min_remaining(ms(6)).build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "timeout \"t\": min_remaining must be at most `after`, or every call with a deadline would \
+         be refused, but is 6ms"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_given_once_and_readiness_is_included_where_told() {
     let ready_too = Timeout::after(ms(500)).layer().context(InTheQuery).including_readiness();
@@ -165,7 +191,7 @@ async fn a_refusal_is_given_once_and_readiness_is_included_where_told() {
         assert_eq!(query.context.time_left(), Some(ms(100)));
         pending::<Outcome>()
     }));
-    let outcome = service.clone().oneshot(Query::due_in(ms(100))).await;
+    let outcome = service.oneshot(Query::due_in(ms(100))).await;
     assert_eq!(kind(&outcome), Some(PolicyErrorKind::TimedOut));
     let mut refused = Box::pin(service.clone().call(Query::due_in(ms(0))));
     let outcome = futures::poll!(&mut refused);
@@ -334,6 +360,19 @@ async fn the_timeout_that_set_the_deadline_is_the_one_to_say_so() {
     assert_eq!(outcome.unwrap_err().to_string(), r#"timeout "whole" elapsed after 700ms"#);
     assert_eq!(breaker.snapshot().failures, 1);
 
+    // Also where a busy runtime polls the call late.
+    let mut service = Stack::new()
+        .context(TaskContext)
+        .timeout(Timeout::builder("late").after(ms(700)).build().unwrap())
+        .retry(retry("late").build().unwrap())
+        .timeout(ms(500))
+        .service(service_fn(|(): ()| pending::<Outcome>()));
+    let call = service.ready().await.unwrap().call(());
+    sleep(ms(100)).await;
+    let start = Instant::now();
+    assert_eq!(call.await.unwrap_err().to_string(), r#"timeout "late" elapsed after 700ms"#);
+    assert_eq!(start.elapsed(), ms(600));
+
     // Of two of the same duration the inner one has timed out, or no breaker would ever see it.
     let breaker = CircuitBreaker::builder("hangs as long").min_calls(2).build().unwrap();
     let stack = Stack::new().context(TaskContext).timeout(ms(500)).breaker(breaker);
@@ -349,7 +388,7 @@ async fn without_a_carrier_nothing_is_read_and_nothing_told() {
         assert_eq!(CallContext::current(), CallContext::new().attempt(1));
         ready(FAILED)
     }));
-    let outcome = CallContext::new().attempt(1).scope(service.clone().oneshot(())).await;
+    let outcome = CallContext::new().attempt(1).scope(service.oneshot(())).await;
     assert_eq!((outcome, policy.counts().retried), (FAILED, 2));
 }
 

@@ -15,8 +15,8 @@ use std::{
 
 use axum::{Router, body::Body, extract::State, response::IntoResponse};
 use buttress::{
-    Backoff, CallContext, Error, PolicyErrorKind, Retry, ServiceErrors, Stack, StackError,
-    TaskContext, Timeout,
+    Backoff, CallContext, CircuitBreaker, Error, PolicyErrorKind, Retry, ServiceErrors, Stack,
+    StackError, TaskContext, Timeout,
     http::{ExtensionContext, InboundLayer, PropagateLayer},
     retry::RetryBuilder,
 };
@@ -172,6 +172,22 @@ async fn inbound_headers_are_ignored_without_trust() {
     assert_eq!(ask(trusting, &[("x-envoy-expected-rq-timeout-ms", "0")]).await, "Some(50) None");
 }
 
+/// A request that knows something already, in front of a task that knows more.
+#[tokio::test(start_paused = true)]
+async fn inbound_the_sooner_deadline_of_request_and_task_holds() {
+    let inbound = InboundLayer::new().layer(service_fn(async |request: Request<Body>| {
+        Ok::<_, Infallible>(context(request).await)
+    }));
+    let ask = async |request: CallContext, task: CallContext| {
+        let mut asked = Request::new(Body::empty());
+        asked.extensions_mut().insert(request);
+        task.scope(inbound.oneshot(asked)).await.unwrap()
+    };
+    let (near, far) = (CallContext::new().due_in(ms(1_000)), CallContext::new().due_in(ms(9_000)));
+    assert_eq!(ask(far, near.attempt(2)).await, "Some(10) Some(2)");
+    assert_eq!(ask(near.attempt(3), far.attempt(2)).await, "Some(10) Some(3)");
+}
+
 /// A handler's calls to the next tier, with reqwest, whose requests carry nothing.
 #[tokio::test]
 async fn the_calls_of_an_axum_handler_inherit_what_the_server_was_told() {
@@ -320,4 +336,79 @@ async fn law_07_five_tiers_of_three_attempts_amplify_an_outage_243_times_or_hard
     let (requests, calls) = (100, amplification(100, true, true).await);
     assert!((requests..2 * requests).contains(&calls), "{calls} calls for {requests} requests");
     println!("amplification: {:.2} with both, 243 with neither", calls as f64 / requests as f64);
+}
+
+/// The server heeds the deadline it is told, so that its answer, and not a timer here, is what ends
+/// the call. Whose limit that was decides what it means.
+#[tokio::test]
+async fn an_answer_that_the_time_is_up_counts_against_nobody_but_a_timeout_of_our_own() {
+    let server = Stack::new()
+        .context(ExtensionContext)
+        .layer(InboundLayer::new().trust_inbound())
+        .layer(buttress::http::Refusals)
+        .timeout(ms(10_000))
+        .layer(ServiceErrors);
+    let never = || std::future::pending::<&str>();
+    let address = serve(Router::new().fallback(never).layer(server)).await;
+
+    // The limit of each attempt, and the caller's; and the failures that a breaker counts.
+    for (own, callers, failures) in [(2000, 60, 0), (60, 2000, 4)] {
+        let breaker = CircuitBreaker::builder("next tier").build().unwrap();
+        let client = Stack::http()
+            .context(ExtensionContext)
+            .breaker(breaker)
+            .timeout(ms(own))
+            .layer(PropagateLayer::new())
+            .layer(ServiceErrors)
+            .service(client());
+        for _ in 0..4 {
+            let mut request = get(address);
+            request.extensions_mut().insert(CallContext::new().due_in(ms(callers)));
+            let error = client.clone().oneshot(request).await.unwrap_err();
+            assert_eq!(error.policy_error().unwrap().kind(), PolicyErrorKind::TimedOut);
+        }
+        assert_eq!(breaker.snapshot().failures, failures, "limits of {own} and {callers} ms");
+        assert_eq!(breaker.snapshot().calls, failures);
+    }
+}
+
+/// A tier that needs more time than it is left refuses at once, and says whose fault that is.
+#[tokio::test]
+async fn a_refusal_of_the_next_tier_for_want_of_time_counts_against_nobody() {
+    let patient = Timeout::builder("patient").after(ms(1000)).min_remaining(ms(500));
+    let server = Stack::new()
+        .context(ExtensionContext)
+        .layer(InboundLayer::new().trust_inbound())
+        .layer(buttress::http::Refusals)
+        .timeout(patient.build().unwrap())
+        .layer(ServiceErrors);
+    let address = serve(Router::new().fallback(async || "in time").layer(server)).await;
+    let breaker = CircuitBreaker::builder("patient").build().unwrap();
+    let retry = Retry::builder("patient").build().unwrap();
+    let client = Stack::http()
+        .context(ExtensionContext)
+        .retry(retry)
+        .breaker(breaker)
+        .layer(PropagateLayer::new())
+        .layer(ServiceErrors)
+        .service(client());
+
+    let mut hurried = get(address);
+    hurried.extensions_mut().insert(CallContext::new().due_in(ms(300)));
+    let response = client.clone().oneshot(hurried).await.unwrap();
+    assert_eq!((response.status().as_u16(), breaker.snapshot().calls), (504, 0));
+    assert_eq!(response.headers()["buttress-refusal"], "deadline_too_short");
+    assert_eq!(retry.counts().retried, 0);
+
+    // Nor can a stranger make it so, over a proxy that does not trust him but is trusted.
+    let proxy = InboundLayer::new().layer(service_fn(move |inbound: Request<()>| {
+        let mut request = get(address);
+        *request.headers_mut() = inbound.headers().clone();
+        *request.extensions_mut() = inbound.extensions().clone();
+        client.clone().oneshot(request)
+    }));
+    let stranger = Request::get("/").header("x-envoy-expected-rq-timeout-ms", "1");
+    let stranger = stranger.header("grpc-timeout", "1m").header("buttress-attempt", "1");
+    let response = proxy.oneshot(stranger.body(()).unwrap()).await.unwrap();
+    assert_eq!(text(response).await, "in time");
 }

@@ -177,3 +177,18 @@ async fn a_backup_gets_a_payment_that_a_policy_refused_but_not_one_that_timed_ou
         assert_eq!((calls, counts), (0, (0, 0, 1)));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_backup_of_a_standard_stack_gets_what_that_stack_would_repeat() {
+    use Repeats::{Always, IfUnsent};
+    for (primary, repeats, expected) in
+        [(RESET, Always, 1), (RESET, IfUnsent, 0), (UNREACHABLE, IfUnsent, 1)]
+    {
+        let standard = buttress::Standard::builder("payments").retry(None).build().unwrap();
+        let backup = script([Ok("paid by the backup")]);
+        let layer = standard.layer().classify(classify_fn(classify)).clone_with(payments(repeats));
+        let layer = layer.fallback_to(backup.clone());
+        let _ = layer.layer(script([primary])).oneshot("pay").await;
+        assert_eq!(backup.calls(), expected, "{primary:?} {repeats:?}");
+    }
+}

@@ -237,7 +237,7 @@ fn an_unknown_field_is_named_beside_those_there_are() {
     );
     assert_eq!(
         error::<TimeoutConfig>("timeout = \"1s\""),
-        "unknown field `timeout`, expected `after`"
+        "unknown field `timeout`, expected `after` or `min_remaining`"
     );
     assert_eq!(error::<FallbackConfig>("on = []"), "unknown field `on`, expected `when`");
     assert_eq!(

@@ -78,6 +78,16 @@ fn numbers_that_contradict_each_other_are_refused() {
         field(&|config| retry(config).max_elapsed = Some(Duration::from_secs(3))),
         "retry.max_elapsed"
     );
+    // With a limit of its own for the start of attempts, their number does not matter.
+    let many = |max_elapsed| {
+        config(|config| {
+            retry(config).max_attempts = 1000;
+            retry(config).max_elapsed = Some(max_elapsed);
+        })
+    };
+    many(2500 * MS).validate().unwrap();
+    let message = many(2501 * MS).validate().unwrap_err().to_string();
+    assert!(message.contains("must be at least the 3.001s that 1000 attempts"), "{message}");
     assert_eq!(
         field(&|config| {
             let ratio = 0.5;

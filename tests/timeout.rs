@@ -282,6 +282,8 @@ fn calls_and_expiries_are_counted() {
             row("buttress_calls_total", "error"),
             row("buttress_calls_total", "success"),
             row("buttress_calls_total", "timed_out"),
+            // Nothing is refused without a deadline; see tests/context.rs.
+            ("buttress_rejections_total".to_owned(), String::new(), 0),
             row("buttress_timeouts_total", ""),
         ]
     );

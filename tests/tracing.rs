@@ -339,7 +339,9 @@ async fn transitions_of_a_keyed_breaker_are_logged_with_the_key() {
     // One warning when it begins, whatever the number of calls and keys; and one when it begins again.
     let message = "every place of a keyed breaker is taken by a circuit that is not closed; other keys pass unprotected";
     let unprotected = || {
-        ["grapes", "limes", "grapes"].into_iter().for_each(|key| record(key, Verdict::Transient));
+        for key in ["grapes", "limes", "grapes"] {
+            record(key, Verdict::Transient);
+        }
         let warning = [("message", message), ("name", "shop"), ("places", "1")];
         assert_eq!(log.take(), [line(Level::WARN, warning)]);
     };

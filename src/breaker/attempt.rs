@@ -49,11 +49,13 @@ impl Attempt {
 
     /// See [`Permit::gets_on`].
     #[cfg(feature = "http")]
-    fn gets_on(&self) {
-        if self.ticket.kind == TicketKind::Probe {
-            let overdue = Tick::now().after(self.cell.config.half_open_for);
-            self.cell.deadline.extend(self.ticket.generation, overdue);
+    fn gets_on(&self, since: Tick) -> bool {
+        if self.ticket.kind != TicketKind::Probe {
+            return false;
         }
+        let (now, limit) = (Tick::now(), self.cell.config.half_open_for);
+        self.cell.deadline.extend(self.ticket.generation, now.after(limit));
+        now.since(since) >= limit
     }
 
     /// The outcome. `kind` is asked for only if it is a failure.
@@ -163,8 +165,16 @@ impl Permit {
         }
     }
 
-    /// A sign of life before there is an outcome: a probe that gets on does not hang.
-    pub(crate) fn gets_on(&self) {
-        self.attempt.gets_on();
+    /// When this began to get on, if it is a probe; [`Tick::NEVER`] if not.
+    pub(crate) fn probes_since(&self) -> Tick {
+        let probes = self.attempt.ticket.kind == TicketKind::Probe;
+        if probes { Tick::now() } else { Tick::NEVER }
+    }
+
+    /// A sign of life before there is an outcome: a probe that gets on does not hang. True of one
+    /// that has done so for as long as one may hang, which is answer enough: it may have no end, and
+    /// everybody else is refused until it has (law 5).
+    pub(crate) fn gets_on(&self, since: Tick) -> bool {
+        self.attempt.gets_on(since)
     }
 }

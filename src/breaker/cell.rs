@@ -262,11 +262,17 @@ impl BreakerCell {
 
     /// Takes back reservations nobody has used within their lease. True if something changed.
     pub(super) fn reclaim_reservations(&self, gate: Gate, now: Tick) -> bool {
-        let lapsed = gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire);
-        if lapsed && self.swap(gate, gate.reclaim_reserved()) {
+        let lapsed = || gate.reserved() > 0 && now.bits() >= self.lease.load(Ordering::Acquire);
+        if !lapsed() {
+            return false;
+        }
+        // The lock keeps those away that give theirs back. It also makes one step of this: the
+        // gate's word may have come to be the same again, with reservations that are still good.
+        let _ledger = lock(&self.ledger);
+        if lapsed() && self.swap(gate, gate.reclaim_reserved()) {
             self.reclaims.fetch_add(1, Ordering::AcqRel);
         }
-        lapsed
+        true
     }
 
     pub(super) fn swap(&self, from: Gate, to: Gate) -> bool {
@@ -501,10 +507,6 @@ impl BreakerCell {
 
     #[cold]
     fn finish_probe(&self, ticket: Ticket, probe: Probe, kind: FailureKind) {
-        // Law 4: one of an older life has no say in anything, not even that it is time to look.
-        if self.gate().generation() != ticket.generation {
-            return;
-        }
         // A probe that comes back after its deadline finds the circuit open again, whether or not
         // anybody else has noticed yet.
         let now = Tick::now();

@@ -1,13 +1,10 @@
 //! Transitions: made one at a time, remembered, and told to whoever listens.
 
-use std::{
-    borrow::Cow,
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
-use super::{OpenReason, State, Transition, cell::BreakerCell, evidence, gate::Gate};
+use super::{
+    OpenReason, State, Transition, cell::BreakerCell, evidence, gate::Gate, subscription::contain,
+};
 use crate::{
     backoff::Jitter,
     clock::{Tick, nanos},
@@ -180,7 +177,7 @@ impl BreakerCell {
             };
             let Some(transition) = next else { return };
             // A recorder is other people's code as well, and must not keep the rest untold.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.meter.transition(&transition)));
+            contain(|| self.meter.transition(&transition));
             self.subscribers.tell(&transition);
         }
     }

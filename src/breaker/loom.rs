@@ -457,6 +457,26 @@ fn a_lapsed_reservation_that_is_dropped_gives_back_nothing_twice() {
     lapse_while(dropped);
 }
 
+/// What is taken back and reserved anew makes the gate the same word as before.
+#[test]
+fn a_reservation_that_is_taken_back_while_it_is_dropped_gives_back_no_other() {
+    model_of_two(|two| {
+        let cell = for_ever(1);
+        let Clearance::Reserved(lapsed) = cell.clear() else { panic!("nobody else is there") };
+        let (_, mine) = two.run(
+            move || dropped(lapsed),
+            move || {
+                cell.reclaim_reservations(cell.gate(), Tick::NEVER);
+                cell.clear()
+            },
+        );
+        let Clearance::Reserved(mine) = mine else { panic!("nobody else wants it") };
+        assert_eq!(cell.gate().reserved(), 1);
+        drop(mine);
+        assert_eq!(taken(cell), 0);
+    });
+}
+
 #[test]
 fn a_reservation_that_was_taken_back_gives_back_none_made_since() {
     model_of_two(|two| {

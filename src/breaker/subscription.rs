@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -46,8 +46,17 @@ impl<E: 'static> Subscribers<E> {
         };
         for callback in callbacks {
             // Moved in: if it has unsubscribed itself, its destructor runs here as well.
-            let _ = catch_unwind(AssertUnwindSafe(move || callback(event)));
+            contain(move || callback(event));
         }
+    }
+}
+
+/// Runs other people's code, which may panic. So may what it panicked with when it is dropped.
+pub(super) fn contain(code: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(code))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+    {
+        mem::forget(again);
     }
 }
 

@@ -26,7 +26,10 @@ use super::{
     cell::BreakerCell,
     ticket::{Ticket, TicketKind},
 };
-use crate::{clock::Tick, sync::Ordering};
+use crate::{
+    clock::Tick,
+    sync::{Ordering, lock},
+};
 
 /// How long a reserved probe waits for its call.
 ///
@@ -157,6 +160,26 @@ impl BreakerCell {
 }
 
 impl Reservation {
+    /// Gives the probe back, unless it has been taken back. Under the lock, because one that is taken
+    /// back in the middle of this and reserved by somebody else would leave the gate the same word as
+    /// before, and theirs would be given back.
+    fn give_back(&self) -> bool {
+        let _ledger = lock(&self.cell.ledger);
+        if self.cell.reclaims.load(Ordering::Acquire) != self.reclaims {
+            return false;
+        }
+        loop {
+            let gate = self.cell.gate();
+            if gate.generation() != self.generation {
+                return false;
+            }
+            let Some(next) = gate.give_back_reserved() else { return false };
+            if self.cell.swap(gate, next) {
+                return true;
+            }
+        }
+    }
+
     /// Whether the probe is still put aside.
     pub(super) fn is_good(&self) -> bool {
         self.cell.gate().generation() == self.generation && Tick::now() < self.expires
@@ -185,20 +208,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        loop {
-            let gate = self.cell.gate();
-            let reclaimed = self.cell.reclaims.load(Ordering::Acquire) != self.reclaims;
-            if reclaimed || gate.generation() != self.generation {
-                return;
-            }
-            let Some(next) = gate.give_back_reserved() else { return };
-            // Taken back only now, and somebody else has reserved already: then the gate is the same
-            // word again, and theirs is given back. They ask like everybody else when they start, so
-            // no probe is had twice.
-            if self.cell.swap(gate, next) {
-                self.cell.changed.notify_waiters();
-                return;
-            }
+        if self.give_back() {
+            self.cell.changed.notify_waiters();
         }
     }
 }

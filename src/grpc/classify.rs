@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::StatusError;
 use crate::{
-    http::{ClientError, Failure, MAX_HINT, body::ClassifyTrailers},
+    http::{ClientError, Failure, HURRY, MAX_HINT, body::ClassifyTrailers},
     verdict::{Classify, Verdict, VerdictKind},
 };
 
@@ -108,6 +108,8 @@ impl Statuses {
             VerdictKind::Permanent => Verdict::Permanent,
             VerdictKind::Refused => Verdict::Refused { retry_after: None },
             VerdictKind::Ignored => Verdict::Ignored,
+            // The server says that its caller, who is us, had left too little time.
+            _ if metadata.contains_key(HURRY) => Verdict::Refused { retry_after: None },
             failure => match (failure, pushback(metadata)) {
                 (VerdictKind::Final, _) | (_, Some(Pushback::Never)) => Verdict::Final,
                 (_, Some(Pushback::After(wait))) => Verdict::Throttled { retry_after: Some(wait) },
@@ -226,9 +228,10 @@ enum Pushback {
 
 fn pushback(metadata: &HeaderMap) -> Option<Pushback> {
     let value = metadata.get(RETRY_PUSHBACK)?.to_str().ok();
-    // A signed number of 32 bits. The server meant to say something, so what cannot be understood
-    // is the careful choice and not the absence of one.
-    let milliseconds = value.and_then(|value| value.parse::<i32>().ok());
+    // A signed number of 32 bits, without the plus that Rust's own may begin with. The server meant
+    // to say something, so what cannot be understood is the careful choice and not the absence of one.
+    let digits = value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+    let milliseconds = digits.and_then(|digits| digits.parse::<i32>().ok());
     Some(match milliseconds.and_then(|number| u64::try_from(number).ok()) {
         Some(wait) => Pushback::After(Duration::from_millis(wait).min(MAX_HINT)),
         None => Pushback::Never,
@@ -301,6 +304,8 @@ mod tests {
             ("1500", after(Duration::from_millis(1500))),
             ("2147483647", after(MAX_HINT)),
             ("-1", Verdict::Final),
+            ("-0", Verdict::Final),
+            ("+5", Verdict::Final),
             ("2147483648", Verdict::Final),
             ("1.5", Verdict::Final),
             ("soon", Verdict::Final),

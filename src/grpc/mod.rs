@@ -13,6 +13,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let breaker = CircuitBreaker::builder("stock").build()?;
 //! let channel = Stack::classified(grpc::Statuses::new())
+//!     .layer(grpc::Refusals) // or refusals reach the client as `Unknown`
 //!     .breaker(breaker)
 //!     .timeout(Duration::from_millis(500))
 //!     .layer(ServiceErrors)
@@ -23,10 +24,13 @@
 //! ```
 //!
 //! A retry belongs around a method of the client instead, as a service from its message to its
-//! response: there a call is complete, its trailers included, and its message can be cloned.
+//! response: there a call is complete, its trailers included, and its message can be cloned. The error
+//! is a [`tonic::Status`] there, which a stack speaks as it is: without a
+//! [`ServiceErrors`](crate::ServiceErrors), which would hide a refusal of the channel's policies inside
+//! of what the service said, and have it repeated.
 //!
 //! ```no_run
-//! use buttress::{Retry, ServiceErrors, Stack, grpc};
+//! use buttress::{Retry, Stack, grpc};
 //! use tonic::{Response, Status};
 //! use tower::{Service, ServiceExt, service_fn};
 //!
@@ -40,7 +44,6 @@
 //!     let retry = Retry::builder("stock").build()?;
 //!     let mut count = Stack::classified(grpc::Statuses::new())
 //!         .retry(retry)
-//!         .layer(ServiceErrors)
 //!         .service(service_fn(move |article: String| {
 //!             let mut client = client.clone();
 //!             async move { client.count(article).await }
@@ -52,6 +55,10 @@
 //! gRPC has no idempotent methods that a client could tell from others. A retry like this one repeats
 //! what may have been executed; where that must not be, give the stack a copier whose
 //! [`repeats`](crate::CloneRequest::repeats) says so.
+//!
+//! The other way round, [`Refusals`] is the top layer of a server's stack, too. Deadlines go out as
+//! `grpc-timeout` with [`PropagateLayer::grpc`](crate::http::PropagateLayer::grpc), and are read back by
+//! an [`InboundLayer`](crate::http::InboundLayer). All of it together runs in `examples/grpc.rs`.
 
 mod classify;
 mod refusals;

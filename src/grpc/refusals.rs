@@ -11,7 +11,10 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::error::{BoxError, Error, PolicyError, PolicyErrorKind, StackError};
+use crate::{
+    error::{BoxError, Error, PolicyError, PolicyErrorKind, StackError},
+    http::HURRY,
+};
 
 /// The top layer of a stack around a gRPC client's channel or a gRPC server: a refusal becomes a
 /// [`tonic::Status`] with the fitting code, and so does what the service itself fails with.
@@ -27,7 +30,8 @@ use crate::error::{BoxError, Error, PolicyError, PolicyErrorKind, StackError};
 /// The [`PolicyError`] is the status's [source](std::error::Error::source). The message says what
 /// kind of refusal it is and no more, because a server sends it to whoever calls. Where the policy
 /// knows when to come back, the metadata say so as `grpc-retry-pushback-ms` (gRPC proposal A6),
-/// which is what `Retry-After` is to HTTP.
+/// which is what `Retry-After` is to HTTP; and where the caller had left too little time they have
+/// `buttress-refusal`, which [`Statuses`](super::Statuses) reads as a refusal.
 ///
 /// ```no_run
 /// use buttress::{CircuitBreaker, ServiceErrors, Stack, grpc};
@@ -151,6 +155,10 @@ impl From<PolicyError> for Status {
             let wait = MetadataValue::from(whole_milliseconds(wait));
             status.metadata_mut().insert("grpc-retry-pushback-ms", wait);
         }
+        if error.is_callers_hurry() {
+            let kind = MetadataValue::from_static(error.kind().as_str());
+            status.metadata_mut().insert(HURRY, kind);
+        }
         status.set_source(Arc::new(error));
         status
     }
@@ -179,7 +187,7 @@ fn whole_milliseconds(wait: Duration) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::OpenReason;
+    use crate::{breaker::OpenReason, verdict::Verdict};
 
     fn open(wait: Option<Duration>) -> PolicyError {
         PolicyError::circuit_open("payments", OpenReason::Forced, wait)
@@ -200,6 +208,19 @@ mod tests {
         assert_eq!(status.code(), Code::DeadlineExceeded);
         assert!(status.metadata().is_empty());
         assert_eq!(whole_milliseconds(Duration::MAX), i32::MAX);
+    }
+
+    #[test]
+    fn a_callers_hurry_is_a_refusal_to_the_client_too() {
+        let statuses = crate::grpc::Statuses::new();
+        let hurry = Duration::from_millis(1);
+        let too_short = PolicyError::deadline_too_short("payments", hurry, hurry * 2);
+        for error in [PolicyError::caller_timed_out("payments", hurry), too_short] {
+            let verdict = statuses.verdict_of_status(&Status::from(error));
+            assert_eq!(verdict, Verdict::Refused { retry_after: None }, "{error}");
+        }
+        let own = Status::from(PolicyError::timed_out("payments", hurry));
+        assert_eq!(statuses.verdict_of_status(&own), Verdict::Transient);
     }
 
     #[test]

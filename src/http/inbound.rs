@@ -23,7 +23,8 @@ use crate::{
 /// inherit the deadline and know whether they are being repeated.
 ///
 /// **Nothing is read unless you say [`trust_inbound`](Self::trust_inbound)**, for anybody can write
-/// a header. What is read can only shorten: a sooner deadline that the request, the task or
+/// a header: without it they are taken away, so that a proxy does not hand them on to a tier that
+/// trusts the proxy (and tonic does not find a stranger's `grpc-timeout`). What is read can only shorten: a sooner deadline that the request, the task or
 /// [`limit`](Self::limit) has, holds. A value that cannot be read is ignored (and told at DEBUG, with
 /// feature `tracing`), and a time of more than a year is a year.
 ///
@@ -64,8 +65,9 @@ impl InboundLayer {
     /// Reads the headers.
     ///
     /// For servers whose callers are all your own. What a stranger could do is to make its own calls
-    /// fail early and to keep them from being repeated: no harm to others, as no breaker counts a
-    /// deadline that was too short, but no way to run an edge either.
+    /// fail early and to keep them from being repeated. Breakers do not count a deadline that was too
+    /// short as long as every tier says so with [`Refusals`](super::Refusals); still no way to run an
+    /// edge.
     ///
     /// Read are `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`, of which the sooner counts, and
     /// `buttress-attempt`, or else `grpc-previous-rpc-attempts`.
@@ -102,6 +104,10 @@ impl InboundLayer {
 
     fn context<B>(&self, request: &Request<B>) -> CallContext {
         let mut context = ExtensionContext.context(request);
+        // The handler's task will go by this, so what is known to the task must not get lost.
+        let task = CallContext::current();
+        context = task.deadline.map_or(context, |deadline| context.due(deadline));
+        context.attempt = context.attempt.or(task.attempt);
         if let Some(limit) = self.limit {
             context = context.due_in(limit);
         }
@@ -160,8 +166,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let context = self.layer.context(&request);
+        if !self.layer.trusted {
+            self.layer.headers.strip(request.headers_mut());
+        }
         // Both ways: the extensions for layers that carry those, the task for the calls it makes.
         let call = || ExtensionContext.carry(context, request, |request| self.inner.call(request));
         context.scope(context.sync_scope(call))

@@ -22,7 +22,7 @@
 //!         .breaker(breaker)
 //!         .timeout(Duration::from_millis(500))   // each attempt
 //!         .layer(ServiceErrors)
-//!         .service(reqwest::Client::new());
+//!         .service(reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?);
 //!     Ok(client.ready().await?.call(request).await?.text().await?)
 //! }
 //! # }
@@ -50,6 +50,11 @@
 //! connection reset, an answer that broke off, a timeout are [`Transient`](crate::Verdict::Transient),
 //! and whether such a request is repeated depends on it being [`Idempotent`].
 //!
+//! **Switch redirects off in a client that sends what must not be executed twice**, with
+//! `reqwest::redirect::Policy::none()`. A client that follows redirects by itself, as reqwest does
+//! unless told otherwise, can execute a POST, be sent on to somewhere else (`303 See Other`), and find
+//! nobody there. All it says of that is that there was no connection, as if nothing had been sent.
+//!
 //! [`Connections`] is the classifier for a breaker that looks at connections alone: any response is
 //! a success.
 //!
@@ -57,6 +62,24 @@
 //!
 //! The futures of HTTP clients end with the headers of the response, and so does what these policies
 //! see of it. What comes after, and requests whose bodies are streams, are the matter of [`body`].
+//!
+//! # Many hosts
+//!
+//! One client for many hosts needs a [breaker for each](crate::breaker::keyed): [`authority`] (or
+//! [`reqwest_authority`]) is its key.
+//!
+//! # Deadlines and attempts
+//!
+//! With an [`ExtensionContext`], or around reqwest a [`TaskContext`](crate::TaskContext), a stack knows
+//! how long the answer is wanted, and whether somebody above repeats the call already; see
+//! [`context`](crate::context). [`PropagateLayer`] writes both into headers for the next tier, and in
+//! front of that an [`InboundLayer`] reads them back, if it is told to trust them.
+//!
+//! # Servers
+//!
+//! In front of a server [`Refusals`] is the top layer: a refusal becomes a 503 or 504 with
+//! `Retry-After` and a body of `application/problem+json`. With feature `axum` a handler can return a
+//! [`PolicyError`](crate::PolicyError) as it is.
 
 pub mod body;
 
@@ -89,5 +112,6 @@ pub use idempotent::{Idempotent, IdempotentOr, Repeatable};
 pub use inbound::{InboundLayer, InboundService};
 pub use message::{RequestHead, ResponseHead};
 pub use propagate::{PropagateFuture, PropagateLayer, PropagateService};
+pub(crate) use refusals::HURRY;
 pub use refusals::{Refusals, RefusalsFuture, RefusalsService, refusal_response};
 pub use responses::Responses;

@@ -1,21 +1,23 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue, StatusCode};
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ExtensionContext, RequestHead,
+    ExtensionContext, RequestHead, ResponseHead,
     propagation::{self, Headers},
 };
 use crate::{
     cell::forever,
-    context::CarryContext,
+    context::{CallContext, CarryContext},
     error::{PolicyError, StackError},
 };
 
@@ -41,6 +43,15 @@ use crate::{
 /// A call whose time left rounds to zero, which in neither format means zero, is refused:
 /// [`DeadlineTooShort`](crate::PolicyErrorKind::DeadlineTooShort). A shorter time that stands in the
 /// header already, as tonic's `Request::set_timeout` writes it, stays.
+///
+/// # Who is to blame
+///
+/// A server that was told how long it has says so when that is over, and its answer arrives at about
+/// the time at which a timeout here would have fired, before or after it. So what a server says about
+/// time that is up (504; gRPC's `DEADLINE_EXCEEDED` and `CANCELLED`), and any error of the client,
+/// become [`TimedOut`](crate::PolicyErrorKind::TimedOut) once the time that was told has passed: a
+/// failure if it was the limit of a timeout of this stack, and else the caller's business, a refusal
+/// that opens no circuit.
 ///
 /// ```
 /// use buttress::{Retry, ServiceErrors, Stack, http};
@@ -155,6 +166,7 @@ impl<S, X> PropagateService<S, X> {
 impl<S, X, Req> Service<Req> for PropagateService<S, X>
 where
     S: Service<Req>,
+    S::Response: ResponseHead,
     S::Error: StackError,
     Req: RequestHead,
     X: CarryContext<Req>,
@@ -170,9 +182,12 @@ where
 
     fn call(&mut self, mut request: Req) -> Self::Future {
         let PropagateLayer { carrier, headers, grpc } = &self.layer;
-        let context = carrier.context(&request);
+        let (context, now) = (carrier.context(&request), Instant::now());
         let state = match headers.write(*grpc, context, request.headers_mut()) {
-            Ok(()) => State::Call { call: self.inner.call(request) },
+            Ok(told) => {
+                let until = |after| Some(Told { after, end: now.checked_add(after)?, context });
+                State::Call { call: self.inner.call(request), told: told.and_then(until) }
+            }
             Err(error) => State::Refused { error: Some(error) },
         };
         PropagateFuture { state }
@@ -199,14 +214,51 @@ pin_project! {
 pin_project! {
     #[project = StateProject]
     enum State<F> {
-        Call { #[pin] call: F },
+        Call { #[pin] call: F, told: Option<Told> },
         Refused { error: Option<PolicyError> },
     }
+}
+
+/// The time that the next tier was told it has.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    after: Duration,
+    end: Instant,
+    context: CallContext,
+}
+
+impl Told {
+    /// The error in the place of this outcome, if it comes of that time being up.
+    fn time_is_up<Res, Err>(self, outcome: &Result<Res, Err>) -> Option<PolicyError>
+    where
+        Res: ResponseHead,
+        Err: StackError,
+    {
+        let of_time = match outcome {
+            Ok(response) => says_time_is_up(response),
+            Err(error) => error.policy_error().is_none(),
+        };
+        if !of_time || Instant::now() < self.end {
+            return None;
+        }
+        Some(if self.context.own_limit {
+            PolicyError::timed_out("", self.after)
+        } else {
+            PolicyError::caller_timed_out("", self.after)
+        })
+    }
+}
+
+/// 504, or one of gRPC: 1 is `CANCELLED`, which tonic says of its own accord, 4 `DEADLINE_EXCEEDED`.
+fn says_time_is_up(response: &impl ResponseHead) -> bool {
+    let grpc = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+    response.status() == StatusCode::GATEWAY_TIMEOUT || matches!(grpc, Some(b"1" | b"4"))
 }
 
 impl<F, Res, Err> Future for PropagateFuture<F>
 where
     F: Future<Output = Result<Res, Err>>,
+    Res: ResponseHead,
     Err: StackError,
 {
     type Output = Result<Res, Err>;
@@ -214,7 +266,13 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProject::Call { call } => call.poll(cx),
+            StateProject::Call { call, told } => {
+                let outcome = ready!(call.poll(cx));
+                match told.and_then(|told| told.time_is_up(&outcome)) {
+                    Some(error) => Poll::Ready(Err(error.into())),
+                    None => Poll::Ready(outcome),
+                }
+            }
             StateProject::Refused { error } => {
                 let error = error.take().expect("`PropagateFuture` polled after it was ready");
                 Poll::Ready(Err(error.into()))

@@ -27,13 +27,15 @@ pub(super) static DEFAULT: Headers = Headers {
 };
 
 impl Headers {
-    /// Writes what is known of a call; refuses one that has not the time that could be written.
+    /// Writes what is known of a call, and returns the time that it then says is left; refuses one
+    /// that has not the time that could be written.
     pub(super) fn write(
         &self,
         grpc: bool,
         context: CallContext,
         headers: &mut HeaderMap,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<Option<Duration>, PolicyError> {
+        let mut told = None;
         if let Some(left) = context.time_left() {
             let (name, text, unit) = if grpc {
                 (&GRPC_TIMEOUT, grpc_timeout::encode(left), Duration::from_nanos(1))
@@ -44,22 +46,30 @@ impl Headers {
                 return Err(PolicyError::deadline_too_short("", left, unit));
             };
             // A shorter one is the request's own limit, such as tonic's `Request::set_timeout`.
-            if self.read_time(name, headers).is_none_or(|there| there > left) {
+            told = self.read_time(name, headers).filter(|there| *there <= left);
+            if told.is_none() {
                 headers.insert(name, value);
+                told = self.read_time(name, headers);
             }
         }
+        // Not what a proxy has handed on from a caller that it does not trust.
+        headers.remove(&self.attempt);
+        headers.remove(&GRPC_PREVIOUS_ATTEMPTS);
         if let Some(attempt) = context.attempt {
             let attempt = attempt.get();
             headers.insert(&self.attempt, HeaderValue::from(attempt));
             if grpc && attempt > 1 {
                 headers.insert(&GRPC_PREVIOUS_ATTEMPTS, HeaderValue::from(attempt - 1));
             }
-        } else {
-            // Not what a proxy has handed on from a caller that it does not trust.
-            headers.remove(&self.attempt);
-            headers.remove(&GRPC_PREVIOUS_ATTEMPTS);
         }
-        Ok(())
+        Ok(told)
+    }
+
+    /// Takes away what only a trusted sender may say.
+    pub(super) fn strip(&self, headers: &mut HeaderMap) {
+        for name in [&GRPC_TIMEOUT, &GRPC_PREVIOUS_ATTEMPTS, &self.deadline, &self.attempt] {
+            headers.remove(name);
+        }
     }
 
     /// What the sender of these headers says, on top of what is known. Never longer than that.
@@ -84,18 +94,21 @@ impl Headers {
     }
 }
 
-/// The value of a header, if it has one that can be read. One that cannot is as good as none:
-/// nobody's call fails because of a header that was to make it fail sooner.
-fn parsed<T>(
+/// The value of a header, if it has one that can be read, and the least if it has several. One that
+/// cannot is as good as none: nobody's call fails because of a header that was to make it fail sooner.
+fn parsed<T: Ord>(
     name: &HeaderName,
     headers: &HeaderMap,
-    decode: impl FnOnce(&[u8]) -> Option<T>,
+    decode: impl Fn(&[u8]) -> Option<T>,
 ) -> Option<T> {
-    let value = decode(headers.get(name)?.as_bytes());
-    if value.is_none() {
-        telemetry::malformed_header(name.as_str());
-    }
-    value
+    let value = |text: &HeaderValue| {
+        let value = decode(text.as_bytes());
+        if value.is_none() {
+            telemetry::malformed_header(name.as_str());
+        }
+        value
+    };
+    headers.get_all(name).iter().filter_map(value).min()
 }
 
 /// Rounded down; `None` for zero, which means "no limit" to some.
@@ -146,6 +159,12 @@ mod tests {
         assert_eq!(read([("x-envoy-expected-rq-timeout-ms", &digits)]).0, Some(MAX_TIME));
         assert_eq!(read([("buttress-attempt", &digits)]).1, Some(u32::MAX));
         assert_eq!(read([("grpc-previous-rpc-attempts", &digits)]).1, Some(u32::MAX));
+
+        let mut twice = headers([("grpc-timeout", "3S")]);
+        twice.append("grpc-timeout", HeaderValue::from_static("never"));
+        twice.append("grpc-timeout", HeaderValue::from_static("1S"));
+        let told = DEFAULT.read(CallContext::new(), &twice);
+        assert_eq!(told.time_left(), Some(1000 * MS));
 
         let known = CallContext::new().due_in(100 * MS).attempt(2);
         let longer = headers([("grpc-timeout", "3S"), ("buttress-attempt", "9")]);
@@ -215,5 +234,11 @@ mod tests {
         let mut proxied = headers([("buttress-attempt", "3"), ("grpc-previous-rpc-attempts", "2")]);
         DEFAULT.write(false, CallContext::new(), &mut proxied).unwrap();
         assert!(proxied.is_empty());
+
+        // Nor beside a number of our own.
+        let mut proxied = headers([("buttress-attempt", "3"), ("grpc-previous-rpc-attempts", "2")]);
+        DEFAULT.write(true, CallContext::new().attempt(1), &mut proxied).unwrap();
+        assert_eq!(proxied["buttress-attempt"], "1");
+        assert_eq!(proxied.len(), 1);
     }
 }

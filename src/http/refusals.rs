@@ -165,6 +165,10 @@ impl<F> fmt::Debug for RefusalsFuture<F> {
     }
 }
 
+/// Says of a response that the caller had left too little time: a refusal to its policies. Whoever
+/// answers with it only makes light of its own failures.
+pub(crate) const HURRY: &str = "buttress-refusal";
+
 /// The response that tells a client of a server about a refusal.
 ///
 /// | refusal | status |
@@ -174,7 +178,9 @@ impl<F> fmt::Debug for RefusalsFuture<F> {
 ///
 /// With `Retry-After` in seconds, rounded up, where the policy knows; and a small body of type
 /// `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), whose member
-/// `code` is the kind of the error. The names of policies and the counts behind the refusal stay
+/// `code` is the kind of the error. Where the caller had left too little time, the header
+/// `buttress-refusal` says so, and a client's [`Responses`](super::Responses) reads it: to its
+/// policies the call was refused, and no breaker counts it. The names of policies and the counts behind the refusal stay
 /// inside: they are for your logs, not for whoever calls.
 ///
 /// ```
@@ -216,6 +222,9 @@ pub fn refusal_response(error: &PolicyError) -> Response<Bytes> {
     headers.insert(header::CONTENT_TYPE, problem);
     if let Some(wait) = error.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+    }
+    if error.is_callers_hurry() {
+        headers.insert(HURRY, HeaderValue::from_static(code));
     }
     response
 }

@@ -1,6 +1,6 @@
 use http::{HeaderMap, StatusCode};
 
-use super::{ClientError, ResponseHead, retry_after};
+use super::{ClientError, HURRY, ResponseHead, retry_after};
 use crate::verdict::{Classify, Verdict, VerdictKind};
 
 /// What the outcomes of HTTP requests mean: the classifier for a client.
@@ -13,6 +13,7 @@ use crate::verdict::{Classify, Verdict, VerdictKind};
 /// | other 4xx | `Permanent` |
 /// | 501 Not Implemented, 505 HTTP Version Not Supported | `Permanent` |
 /// | other 5xx, 500, 502, 503 and 504 among them | `Transient` |
+/// | any of these with `buttress-refusal`: the caller had left [too little time](super::refusal_response) | `Refused` |
 /// | the connection failed, nothing was sent | `Unreachable` |
 /// | reset, closed before the answer was complete, the client's own timeout | `Transient` |
 /// | too many redirects, a body that cannot be decoded | `Permanent` |
@@ -90,6 +91,9 @@ const fn kind_of(status: StatusCode) -> VerdictKind {
 
 #[cold]
 fn with_hint(kind: VerdictKind, headers: &HeaderMap) -> Verdict {
+    if headers.contains_key(HURRY) {
+        return Verdict::Refused { retry_after: None };
+    }
     match kind {
         VerdictKind::Success => Verdict::Success,
         VerdictKind::Transient => match retry_after(headers) {

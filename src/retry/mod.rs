@@ -4,7 +4,8 @@
 //! idempotency key), and its failures are mostly brief: a lost packet, a backend that restarts, one
 //! bad replica behind a load balancer.
 //!
-//! **When not.** Where executing twice is worse than failing. Where a layer below retries already:
+//! **When not.** Where executing twice is worse than failing; where that is so of some requests only, a
+//! [`CloneRequest`](crate::CloneRequest::repeats) says of which. Where a layer below retries already:
 //! three attempts on each of three layers are 27. Retry in one place, next to the client; or let the
 //! layers [tell each other](crate::context).
 //!

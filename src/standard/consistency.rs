@@ -32,8 +32,9 @@ impl StandardConfig {
     /// What is refused, beside fields out of their range:
     ///
     /// - attempts that do not fit into the operation: all of them at their full length, and the
-    ///   longest waits between them, must take no longer than `timeout`. (Hints of a server,
-    ///   `Retry-After`, come on top and are not known here.)
+    ///   longest waits between them, must take no longer than `timeout`; or else the last that starts
+    ///   within `retry.max_elapsed`. (Hints of a server, `Retry-After`, come on top and are not known
+    ///   here.)
     /// - retries without a budget, or without an `attempt_timeout` where there is a `timeout`: the
     ///   first attempt may then take all of the time.
     /// - a `retry.max_elapsed` of `timeout` or more, which never has an effect.
@@ -97,7 +98,11 @@ impl StandardConfig {
             return refuse("attempt_timeout", rule, attempt);
         }
         let waits = self.retry.as_ref().map_or(Duration::ZERO, longest_waits);
-        let longest = attempt.saturating_mul(attempts).saturating_add(waits);
+        let mut longest = attempt.saturating_mul(attempts).saturating_add(waits);
+        if let Some(max) = self.retry.as_ref().and_then(|retry| retry.max_elapsed) {
+            // No attempt starts then or later, however many are left.
+            longest = longest.min(max.saturating_add(attempt));
+        }
         if longest > whole {
             let rule = format!(
                 "must be at least the {longest:?} that {attempts} attempts of {attempt:?} and the \

@@ -6,7 +6,7 @@ use super::{Optional, OptionalLayer, Standard};
 use crate::{
     breaker::{CircuitBreaker, CircuitBreakerService},
     context::{Carried, NoContext},
-    fallback::{Fallback, FallbackLayer},
+    fallback::{Backup, Fallback, FallbackLayer},
     request::Cloned,
     retry::{Retry, RetryService, Unchanged},
     timeout::{Fixed, Timeout, TimeoutService},
@@ -29,6 +29,9 @@ pub struct StandardLayer<C = Errors, K = Cloned, X = NoContext> {
 /// A service with a [`Standard`] stack around it.
 pub type StandardService<S, C = Errors, K = Cloned, X = NoContext> =
     Timed<Retried<Broken<Timed<S, X>, C>, C, K, X>, X>;
+
+/// A fallback, or none, around a layer.
+type WithFallback<L, A, C> = Stack<L, OptionalLayer<FallbackLayer<A, C>>>;
 
 type Timed<S, X> = Optional<TimeoutService<S, Fixed, X>, S>;
 type Broken<S, C> = Optional<CircuitBreakerService<S, C>, S>;
@@ -73,7 +76,8 @@ impl<C, K, X> StandardLayer<C, K, X> {
 
 impl<C: Clone, K, X> StandardLayer<C, K, X> {
     /// Puts a fallback around all of it, made by this function from the configured one; nothing,
-    /// where that is switched off.
+    /// where that is switched off. For a backup service [`fallback_to`](Self::fallback_to) is the one
+    /// to use: it copies requests as this stack does.
     ///
     /// ```
     /// use buttress::{ServiceErrors, Standard};
@@ -90,10 +94,24 @@ impl<C: Clone, K, X> StandardLayer<C, K, X> {
     pub fn fallback<A, D>(
         self,
         answer: impl FnOnce(Fallback) -> FallbackLayer<A, D>,
-    ) -> Stack<Self, OptionalLayer<FallbackLayer<A, C>>> {
+    ) -> WithFallback<Self, A, C> {
         let fallback = self.standard.fallback();
         let layer = fallback.map(|fallback| answer(fallback).classify(self.classifier.clone()));
         Stack::new(self, layer.into())
+    }
+
+    /// Puts a backup service around all of it, as the configured fallback; nothing, where that is
+    /// switched off. The backup gets copies made as this stack makes them, and so no request that
+    /// must not be executed twice and may have been.
+    ///
+    /// Give the backup a timeout of its own: none of this stack's covers it.
+    pub fn fallback_to<B>(self, backup: B) -> WithFallback<Self, Backup<B, K>, C>
+    where
+        B: Clone + Send + Sync + 'static,
+        K: Clone,
+    {
+        let copier = self.copier.clone();
+        self.fallback(|fallback| fallback.to_service(backup).clone_with(copier))
     }
 }
 

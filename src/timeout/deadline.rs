@@ -6,6 +6,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::{TimeoutFuture, handle::TimeoutCell};
 use crate::error::StackError;
@@ -31,7 +32,9 @@ pin_project! {
 pin_project! {
     #[project = StateProject]
     enum State<F> {
-        Call { #[pin] call: TimeoutFuture<F> },
+        // `end` is what those below were told. They count from the call, so this must too, or one of
+        // them would be the first to fire where the future is polled late.
+        Call { #[pin] call: TimeoutFuture<F>, end: Option<Instant> },
         Refused { cell: &'static TimeoutCell, left: Duration },
         Done,
     }
@@ -39,8 +42,8 @@ pin_project! {
 
 impl<F> DeadlineFuture<F> {
     #[inline]
-    pub(super) const fn new(call: TimeoutFuture<F>) -> Self {
-        DeadlineFuture { state: State::Call { call } }
+    pub(super) const fn new(call: TimeoutFuture<F>, end: Option<Instant>) -> Self {
+        DeadlineFuture { state: State::Call { call, end } }
     }
 
     pub(super) const fn refused(cell: &'static TimeoutCell, left: Duration) -> Self {
@@ -59,7 +62,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let outcome = match state.as_mut().project() {
-            StateProject::Call { call } => ready!(call.poll(cx)),
+            StateProject::Call { call, end } => ready!(call.poll_until(*end, cx)),
             StateProject::Refused { cell, left } => Err(cell.refuse(*left).into()),
             StateProject::Done => panic!("`DeadlineFuture` polled after it was ready"),
         };
@@ -71,7 +74,7 @@ where
 impl<F> fmt::Debug for DeadlineFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Call { call } => return call.fmt(f),
+            State::Call { call, .. } => return call.fmt(f),
             State::Refused { .. } => "refused",
             State::Done => "done",
         };

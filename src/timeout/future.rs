@@ -8,7 +8,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{
     task::unconstrained,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::handle::TimeoutCell;
@@ -61,17 +61,19 @@ impl<F> TimeoutFuture<F> {
         let state = State::Running { inner, sleep: None };
         TimeoutFuture { state, limit, cell, stopwatch: cell.start() }
     }
-}
 
-impl<F, Res, Err> Future for TimeoutFuture<F>
-where
-    F: Future<Output = Result<Res, Err>>,
-    Err: StackError,
-{
-    type Output = Result<Res, Err>;
-
+    /// Polls it. The time is up at `end`, where that was settled when the call was made; or else the
+    /// limit after the inner future had to wait for the first time.
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(super) fn poll_until<Res, Err>(
+        self: Pin<&mut Self>,
+        end: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Res, Err>>
+    where
+        F: Future<Output = Result<Res, Err>>,
+        Err: StackError,
+    {
         let mut this = self.project();
         let StateProject::Running { inner, sleep } = this.state.as_mut().project() else {
             panic!("`TimeoutFuture` polled after it was ready")
@@ -83,7 +85,7 @@ where
             this.cell.finish(outcome.is_ok(), *this.stopwatch);
             return Poll::Ready(outcome);
         }
-        if !expired(sleep, this.limit.after, cx) {
+        if !expired(sleep, this.limit.after, end, cx) {
             return Poll::Pending;
         }
         this.state.set(State::Done);
@@ -92,16 +94,34 @@ where
     }
 }
 
+impl<F, Res, Err> Future for TimeoutFuture<F>
+where
+    F: Future<Output = Result<Res, Err>>,
+    Err: StackError,
+{
+    type Output = Result<Res, Err>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_until(None, cx)
+    }
+}
+
 /// Whether the time is up; starts it if nobody has. Does not depend on the inner future, so there is
 /// one of it for all of them.
-fn expired(mut timer: Pin<&mut Option<Sleep>>, after: Duration, cx: &mut Context<'_>) -> bool {
+fn expired(
+    mut timer: Pin<&mut Option<Sleep>>,
+    after: Duration,
+    end: Option<Instant>,
+    cx: &mut Context<'_>,
+) -> bool {
     // Needs no timer, which would round zero up to its next millisecond.
     if after.is_zero() {
         return true;
     }
     if timer.is_none() {
         // A duration that the clock cannot hold becomes tokio's far future, thirty years from now.
-        timer.set(Some(sleep(after)));
+        timer.set(Some(end.map_or_else(|| sleep(after), sleep_until)));
     }
     // Outside of tokio's cooperative budget: an inner future that has used up the budget of this
     // poll would otherwise keep the timer from looking at the clock, this time and every time.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cell,
-    context::CarryContext,
+    context::{CallContext, CarryContext},
     error::{ConfigError, PolicyError, StackError},
     telemetry::{self, Meter, Stopwatch},
 };
@@ -154,7 +154,12 @@ impl Timeout {
     #[inline]
     pub(super) fn limit<F>(self, request: Option<Duration>, inner: F) -> TimeoutFuture<F> {
         let after = request.unwrap_or(self.after);
-        TimeoutFuture::new(self.cell, Limit { after, callers: after < self.after }, inner)
+        self.limit_to(after, after < self.after, inner)
+    }
+
+    #[inline]
+    fn limit_to<F>(self, after: Duration, callers: bool, inner: F) -> TimeoutFuture<F> {
+        TimeoutFuture::new(self.cell, Limit { after, callers }, inner)
     }
 
     /// Makes a call that is limited to that, and to the deadline of the request's context; and tells
@@ -172,7 +177,8 @@ impl Timeout {
         F: Future,
     {
         let (mut context, now) = (carrier.context(&request), Instant::now());
-        let mut after = limit.unwrap_or(self.after);
+        let own = limit.unwrap_or(self.after);
+        let mut after = own;
         if let Some(deadline) = context.deadline {
             let left = deadline.saturating_duration_since(now);
             if left.is_zero() || left < self.cell.min_remaining {
@@ -180,12 +186,18 @@ impl Timeout {
             }
             after = after.min(left.saturating_add(TICK));
         }
+        // Cut short by the deadline, also where the request was allowed more than the timeout itself.
+        let callers = after < own.max(self.after);
         // What the clock cannot hold is no limit, and so no deadline.
-        if let Some(end) = now.checked_add(after) {
-            context = context.due(end);
+        let end = now.checked_add(after);
+        if let Some(end) = end {
+            context = CallContext { own_limit: !callers, ..context.due(end) };
         }
+        // One that the deadline has cut short comes a tick after it. Of others the deadline is the end,
+        // so that of two of the same duration the inner one, which is polled first, is.
+        let end = if after < own { end } else { context.deadline };
         let inner = carrier.carry(context, request, call);
-        DeadlineFuture::new(self.limit(Some(after), inner))
+        DeadlineFuture::new(self.limit_to(after, callers, inner), end)
     }
 }
 

@@ -93,7 +93,11 @@ impl<D, X> TimeoutLayer<D, X> {
     /// leaves less than [`min_remaining`](super::TimeoutBuilder::min_remaining), is refused without
     /// touching the service.
     ///
-    /// Reads the clock once per call.
+    /// What the deadline cuts short ends a millisecond after it, the time that a tokio timer can tell
+    /// apart: so a timeout further out in the same stack that has set the deadline fires first, and
+    /// says so in its own name.
+    ///
+    /// Reads the clock once per call. Of layers only: [`Timeout::call`] knows no context.
     ///
     /// Default: [`NoContext`], no deadlines, at no cost.
     pub fn context<Y>(self, carrier: Y) -> TimeoutLayer<D, Carried<Y>> {

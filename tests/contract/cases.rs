@@ -148,6 +148,7 @@ pub fn every_layer() -> Vec<Case> {
         .layer(ServiceErrors);
     vec![
         Case::new("breaker", breaker(patient())),
+        Case::new("keyed breaker", patient().build_keyed(1).unwrap().layer(|_: &Act| "key")),
         Case::new("waiting breaker", breaker(patient().when_open(WhenOpen::Wait))),
         Case::new("shadow breaker", breaker(tripping().shadow())),
         Case { attempts: 3, ..Case::new("retry", retry().build().unwrap().layer()) },

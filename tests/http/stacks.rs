@@ -239,6 +239,25 @@ async fn a_post_that_was_sent_is_not_sent_again() {
     assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
+/// As the documentation of `http` asks for: a client that followed this redirect would only say that
+/// there is no connection.
+#[tokio::test]
+async fn a_post_that_is_redirected_is_not_sent_again() {
+    let gone = closed_port().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let paid = serve(Router::new().fallback(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move { axum::response::Redirect::to(&format!("http://{gone}/receipt")) }
+    }))
+    .await;
+    let direct = reqwest().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let retry = retry().build().unwrap();
+    let mut client = Stack::http().retry(retry).layer(ServiceErrors).service(direct);
+    let response = client.ready().await.unwrap().call(post(paid)).await.unwrap();
+    assert_eq!((response.status(), asked.load(Ordering::SeqCst)), (StatusCode::SEE_OTHER, 1));
+}
+
 #[tokio::test]
 async fn a_post_that_was_not_sent_is_sent_again() {
     let retry_of_posts = retry().build().unwrap();

@@ -202,6 +202,26 @@ fn the_last_one_reads_whatever_became_of_those_before() {
     assert_eq!((rest.data.as_slice(), rest.ended), (&b"twothree"[..], true));
 }
 
+/// It has said that it is at its end, so it cannot say that it has been cut off.
+#[test]
+fn one_that_has_sent_everything_is_not_superseded() {
+    for exact in [false, true] {
+        let body = script([data("one")]);
+        let mut first = ReplayBody::new(if exact { body.exact() } else { body }, LIMIT);
+        let mut second = first.try_clone().unwrap();
+        let _ = poll(&mut first);
+        let _ = poll(&mut second);
+        assert_eq!(first.is_end_stream(), exact);
+        let polled = poll(&mut first);
+        if exact {
+            assert!(matches!(polled, Poll::Ready(None)), "{polled:?}");
+        } else {
+            assert_eq!(error_of(polled), ReplayError::Superseded);
+        }
+        assert!(read(&mut second).ended);
+    }
+}
+
 #[test]
 fn what_nobody_has_a_copy_of_is_not_kept() {
     let mut live = ReplayBody::new(script([data("one"), data("two")]), LIMIT);
@@ -328,6 +348,151 @@ proptest! {
                 let kept: usize = kept.split(')').next().unwrap().parse().unwrap();
                 prop_assert!(kept <= limit, "{}", debug);
             }
+        }
+    }
+}
+
+/// A source whose pieces come from outside, and which remembers whom to tell as the contract of
+/// `Future` has it: only whoever has polled last.
+#[derive(Default)]
+struct Feed {
+    pieces: std::collections::VecDeque<Bytes>,
+    over: bool,
+    told_over: bool,
+    waker: Option<std::task::Waker>,
+}
+
+struct Fed(Arc<std::sync::Mutex<Feed>>);
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = Failed;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        let mut feed = self.0.lock().unwrap();
+        assert!(!feed.told_over, "polled after its end");
+        if let Some(piece) = feed.pieces.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if feed.over {
+            feed.told_over = true;
+            return Poll::Ready(None);
+        }
+        feed.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// What a task does next with one of the copies.
+#[derive(Clone, Debug)]
+enum Move {
+    /// The task of this copy runs, if it was woken.
+    Run(usize),
+    /// It is polled though it was not.
+    Poll(usize),
+    Drop(usize),
+    Copy(usize),
+    /// The source gets a piece of this size.
+    Piece(usize),
+    End,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        6 => (0_usize..6).prop_map(Move::Run),
+        2 => (0_usize..6).prop_map(Move::Poll),
+        1 => (0_usize..6).prop_map(Move::Drop),
+        2 => (0_usize..6).prop_map(Move::Copy),
+        4 => (0_usize..5).prop_map(Move::Piece),
+        1 => Just(Move::End),
+    ];
+    proptest::collection::vec(one, 0..80)
+}
+
+proptest! {
+    /// Each copy is a task of its own, which runs only when it is woken. Whatever happens to the
+    /// others, it comes to an end: nobody sleeps for ever over a source that has ended, and nobody
+    /// ends cleanly without all of it.
+    #[test]
+    fn law_05_no_copy_sleeps_over_what_has_come(moves in moves(), limit in 0_usize..20) {
+        struct Task {
+            body: ReplayBody<Fed>,
+            read: Read,
+            waker: std::task::Waker,
+            woken: Arc<Wakes>,
+            seen: usize,
+            runnable: bool,
+        }
+        impl Task {
+            fn new(body: ReplayBody<Fed>) -> Task {
+                let (waker, woken) = Wakes::new();
+                Task { body, read: Read::default(), waker, woken, seen: 0, runnable: true }
+            }
+            fn poll(&mut self) {
+                if self.read.over() {
+                    return;
+                }
+                self.seen = self.woken.count();
+                self.runnable = false;
+                let mut cx = Context::from_waker(&self.waker);
+                if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(&mut cx) {
+                    self.read.take(frame);
+                    self.runnable = true;
+                }
+            }
+            fn may_run(&self) -> bool {
+                !self.read.over() && (self.runnable || self.woken.count() > self.seen)
+            }
+        }
+        let feed = Arc::new(std::sync::Mutex::new(Feed::default()));
+        let mut whole: Vec<u8> = Vec::new();
+        let body = ReplayBody::new(Fed(Arc::clone(&feed)), limit);
+        let mut tasks: Vec<Option<Task>> = Vec::new();
+        tasks.extend((0..2).map(|_| body.try_clone().map(Task::new)));
+        tasks.push(Some(Task::new(body)));
+        for step in moves.into_iter().chain([Move::End]) {
+            match step {
+                Move::Run(task) | Move::Poll(task) if task < tasks.len() => {
+                    if let Some(it) = &mut tasks[task]
+                        && (it.may_run() || matches!(step, Move::Poll(_)))
+                    {
+                        it.poll();
+                    }
+                }
+                Move::Drop(task) if task < tasks.len() => tasks[task] = None,
+                Move::Copy(task) if task < tasks.len() && tasks.len() < 6 => {
+                    let copy = tasks[task].as_ref().and_then(|task| task.body.try_clone());
+                    tasks.extend(copy.map(|copy| Some(Task::new(copy))));
+                }
+                Move::Piece(size) => {
+                    let mut feed = feed.lock().unwrap();
+                    if !feed.over {
+                        let from = whole.len() as u8;
+                        let piece: Vec<u8> = (from..from + size as u8).collect();
+                        whole.extend_from_slice(&piece);
+                        feed.pieces.push_back(piece.into());
+                        feed.waker.take().into_iter().for_each(std::task::Waker::wake);
+                    }
+                }
+                Move::End => {
+                    let mut feed = feed.lock().unwrap();
+                    feed.over = true;
+                    feed.waker.take().into_iter().for_each(std::task::Waker::wake);
+                }
+                _ => {}
+            }
+        }
+        // Everybody runs as long as he is woken.
+        while let Some(task) = tasks.iter_mut().flatten().find(|task| task.may_run()) {
+            task.poll();
+        }
+        for task in tasks.iter().flatten() {
+            prop_assert!(task.read.over(), "asleep for ever: {:?}", task.read);
+            prop_assert!(whole.starts_with(&task.read.data));
+            prop_assert!(!task.read.ended || task.read.data == whole, "{:?}", task.read);
         }
     }
 }

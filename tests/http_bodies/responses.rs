@@ -236,6 +236,49 @@ async fn grpc_over_http2_is_judged_by_its_status() {
     }
 }
 
+/// A proxy from HTTP/1.1 to HTTP/2: hyper's server writes as many bytes as were stated and drops the
+/// body then, and hyper's client knows of its end only by a frame that comes after them.
+#[tokio::test]
+async fn a_length_that_a_proxy_has_passed_on_is_a_body_read_to_its_end() {
+    let upstream = raw(|_, stream| async move {
+        let service = service_fn(|_: Request<Incoming>| async move {
+            // Its end is a piece of nothing, which comes later.
+            let pieces = ["good", "news", ""].map(Bytes::from);
+            let frames = futures::stream::iter(pieces).then(|piece| async move {
+                sleep(ms(if piece.is_empty() { 50 } else { 10 })).await;
+                Ok::<_, Infallible>(Frame::data(piece))
+            });
+            let response = Response::builder().header("content-length", "8");
+            Ok::<_, Infallible>(response.body(StreamBody::new(frames)).unwrap())
+        });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await;
+    let breaker = breaker();
+    let proxy = raw(move |_, stream| async move {
+        let client: Client<HttpConnector, Empty<Bytes>> =
+            Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let client =
+            Stack::http().breaker_through_body(breaker).layer(ServiceErrors).service(client);
+        let service = service_fn(move |_: Request<Incoming>| {
+            let request = Request::get(format!("http://{upstream}/")).body(Empty::new()).unwrap();
+            let client = client.clone();
+            async move {
+                let response = client.oneshot(request).await.map_err(std::io::Error::other)?;
+                Ok::<_, std::io::Error>(response.map(Box::pin))
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new();
+        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await;
+    let response = hyper_client().request(get(proxy)).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "goodnews");
+    sleep(ms(100)).await;
+    assert_eq!(breaker.snapshot().calls, 1);
+}
+
 #[tokio::test]
 async fn responses_without_a_body_are_over_with_their_head() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";

@@ -53,17 +53,25 @@ pub struct Script {
     waiting: Option<Pin<Box<Sleep>>>,
     /// Says how long it is, and where its end is.
     exact: bool,
+    /// Says how long it is, but not where its end is.
+    stated: bool,
     alive: Arc<AtomicUsize>,
 }
 
 pub fn script(steps: impl IntoIterator<Item = Step>) -> Script {
     let alive = Arc::new(AtomicUsize::new(1));
-    Script { steps: steps.into_iter().collect(), waiting: None, exact: false, alive }
+    Script { steps: steps.into_iter().collect(), waiting: None, exact: false, stated: false, alive }
 }
 
 impl Script {
     pub fn exact(mut self) -> Self {
         self.exact = true;
+        self
+    }
+
+    /// As a body of HTTP/2 with a `content-length`, whose stream is ended by a frame of its own.
+    pub fn stated(mut self) -> Self {
+        self.stated = true;
         self
     }
 
@@ -125,7 +133,7 @@ impl Body for Script {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.exact { SizeHint::with_exact(self.rest()) } else { SizeHint::new() }
+        if self.exact || self.stated { SizeHint::with_exact(self.rest()) } else { SizeHint::new() }
     }
 }
 

@@ -114,6 +114,31 @@ async fn a_reader_that_stops_where_the_body_says_it_ends_has_read_it() {
     assert_eq!(counts(breaker), (1, 0));
 }
 
+/// hyper's HTTP/1.1 server, say: it drops a body that has given all of the `content-length`.
+#[tokio::test]
+async fn a_reader_that_has_all_of_a_stated_length_has_read_it() {
+    let breaker = half_open(builder());
+    let mut body = call(breaker, script([data("one"), data("two")]).stated()).await;
+    let _ = body.frame().await;
+    let _ = body.frame().await;
+    assert!(!body.is_end_stream() && body.size_hint().exact() == Some(0));
+    assert_eq!(breaker.state(), State::HalfOpen, "there may be trailers");
+    drop(body);
+    assert_eq!(breaker.state(), State::Closed);
+
+    // One that has not has not, and trailers that are waited for have not come.
+    let breaker = half_open(builder());
+    let mut body = call(breaker, script([data("one"), data("two")]).stated()).await;
+    let _ = body.frame().await;
+    drop(body);
+    assert_eq!(breaker.state(), State::HalfOpen);
+    let response = Response::new(script([data("one"), Step::Hang]).stated());
+    let mut body = call_with(breaker, grpc, Ok(response)).await.unwrap().into_body();
+    let _ = body.frame().await;
+    drop(body);
+    assert_eq!(breaker.state(), State::HalfOpen);
+}
+
 #[tokio::test]
 async fn a_body_that_is_empty_is_over_with_the_head() {
     let breaker = breaker();
@@ -254,14 +279,40 @@ async fn slow_calls_are_slow_by_the_service_s_time() {
 #[tokio::test(start_paused = true)]
 async fn law_05_a_probe_that_gets_on_does_not_hang() {
     let breaker = half_open(builder().half_open_for(ms(1000)));
-    let steps = (0..5).flat_map(|_| [Step::Wait(ms(900)), data("x")]).chain([Step::Hang]);
+    let steps = [data("a"), Step::Wait(ms(900)), data("b"), Step::Hang];
     let mut body = call(breaker, script(steps)).await;
-    for _ in 0..5 {
+    for _ in 0..2 {
         let _ = body.frame().await;
-        assert_eq!(breaker.state(), State::HalfOpen);
     }
-    advance(ms(1000)).await;
+    advance(ms(999)).await;
+    assert_eq!(breaker.state(), State::HalfOpen, "not before 1.9 s");
+    advance(ms(1)).await;
     assert_eq!(breaker.state(), State::Open, "and one that does not, does");
+}
+
+/// A stream of events, which gets on and has no end. As long as it is a probe everybody else is
+/// refused.
+#[tokio::test(start_paused = true)]
+async fn law_05_a_probe_that_never_ends_does_not_keep_the_circuit_half_open() {
+    let breaker = half_open(builder().half_open_for(ms(1000)));
+    let events = (0..3).flat_map(|_| [Step::Wait(ms(450)), data("x")]);
+    let mut body = call(breaker, script(events)).await;
+    for state in [State::HalfOpen, State::HalfOpen, State::Closed] {
+        let _ = body.frame().await.unwrap().unwrap();
+        assert_eq!(breaker.state(), state);
+    }
+    assert!(!body.is_watched());
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_a_probe_that_gets_nothing_hangs() {
+    let breaker = half_open(builder().half_open_for(ms(1000)));
+    let nothing = (0..3).flat_map(|_| [Step::Wait(ms(400)), data("")]);
+    let mut body = call(breaker, script(nothing.chain([Step::Hang]))).await;
+    for _ in 0..3 {
+        let _ = body.frame().await;
+    }
+    assert_eq!(breaker.state(), State::Open);
 }
 
 #[tokio::test]

@@ -75,6 +75,15 @@ async fn every_piece_starts_the_time_anew() {
     assert_eq!((start.elapsed(), body.to_bytes()), (ms(570), Bytes::from("ab")));
 }
 
+/// HTTP/2 has frames of data without any, which cost a server nothing.
+#[tokio::test(start_paused = true)]
+async fn a_piece_of_nothing_is_no_progress() {
+    let nothing = (0..100).flat_map(|_| [Step::Wait(ms(50)), data("")]);
+    let start = Instant::now();
+    let error = call(stall(ms(200)), script(nothing)).await.collect().await.unwrap_err();
+    assert_eq!((start.elapsed(), policy(&error).timeout()), (ms(200), Some(ms(200))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_is_not_blamed() {
     let wait = Step::Wait(ms(50));

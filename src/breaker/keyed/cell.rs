@@ -19,7 +19,6 @@ use std::{
     borrow::{Borrow, Cow},
     collections::HashMap,
     hash::Hash,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -32,7 +31,7 @@ use crate::{
         CircuitBreakerConfig, State, Transition,
         attempt::Attempt,
         cell::BreakerCell,
-        subscription::Subscribers,
+        subscription::{Subscribers, contain},
         ticket::{Ticket, TicketKind},
     },
     clock::Tick,
@@ -55,6 +54,8 @@ pub(super) struct KeyedCell<K: 'static> {
     /// How often that had been when no place was found: as long as it is not more, none will be.
     /// In an outage every call of a new key asks, and must not search all places under a lock.
     full_at: AtomicU64,
+    /// And until when: the first of those that are forced closed for a time is free again.
+    full_until: AtomicU64,
 }
 
 pub(super) struct Index<K: 'static> {
@@ -87,8 +88,10 @@ type Gone<K> = (Option<(K, &'static Place<K>)>, Option<Arc<K>>, Arc<K>);
 impl<K: Key> Index<K> {
     fn let_place(&mut self, number: usize, key: K, tenant: Arc<K>) -> (Pin<K>, Gone<K>) {
         let place = self.tenancies[number].place;
-        let last = self.tenancies[number].key.take();
+        let last = self.tenancies[number].key.clone();
         let entry = last.as_deref().and_then(|last| self.by_key.remove_entry(last));
+        // Only now: had the hash of the old key panicked, the place would still be its own.
+        self.tenancies[number].key = None;
         let last_told = place.let_to(Arc::clone(&tenant));
         self.by_key.insert(key, place);
         // Last: had the hash of a key panicked, the place would now be one that nobody has.
@@ -105,8 +108,8 @@ enum Search<K: 'static> {
     Due(Pin<K>),
     /// None, but in a moment there may be.
     Busy,
-    /// None, until a circuit closes or a key is removed.
-    Full,
+    /// None, until a circuit closes or a key is removed, or until then.
+    FullUntil(Tick),
 }
 
 const NEVER_FULL: u64 = u64::MAX;
@@ -122,6 +125,7 @@ impl<K: Key> KeyedCell<K> {
             short: AtomicBool::new(false),
             releases: AtomicU64::new(0),
             full_at: AtomicU64::new(NEVER_FULL),
+            full_until: AtomicU64::new(Tick::NEVER.bits()),
         }
     }
 
@@ -181,6 +185,15 @@ impl<K: Key> KeyedCell<K> {
         read(&self.index).by_key.get(key).map(|place| place.pin())
     }
 
+    /// What `show` shows of each key and its place. The key as it is: cloning it, and dropping what
+    /// may be the last of it, is the user's code and none for under the lock.
+    pub(super) fn list<T>(&self, show: impl Fn(Arc<K>, &'static Place<K>) -> Option<T>) -> Vec<T> {
+        let index = read(&self.index);
+        let tenancies = index.tenancies.iter();
+        let keys = tenancies.filter_map(|it| it.key.clone().map(|key| (key, it.place)));
+        keys.filter_map(|(key, place)| show(key, place)).collect()
+    }
+
     /// A place for this key, unless there is none to be had.
     #[cold]
     pub(super) fn move_in<Q>(&'static self, key: &Q) -> Option<Pin<K>>
@@ -192,7 +205,10 @@ impl<K: Key> KeyedCell<K> {
             // Read before the search: what becomes free during it then counts as later.
             let releases = self.releases.load(Ordering::Acquire);
             if self.full_at.load(Ordering::Acquire) == releases {
-                return None;
+                let until = Tick::from_bits(self.full_until.load(Ordering::Acquire));
+                if until == Tick::NEVER || Tick::now() < until {
+                    return None;
+                }
             }
             let now = Tick::now();
             // Cloning a key is the user's code, and so is dropping it: both outside of the lock.
@@ -215,7 +231,8 @@ impl<K: Key> KeyedCell<K> {
                     pin.place().breaker.settle(now);
                 }
                 Search::Busy => return None,
-                Search::Full => {
+                Search::FullUntil(until) => {
+                    self.full_until.store(until.bits(), Ordering::Release);
                     self.full_at.store(releases, Ordering::Release);
                     return None;
                 }
@@ -231,14 +248,14 @@ impl<K: Key> KeyedCell<K> {
             index.tenancies.push(Tenancy { place, key: None });
             return Search::Found(index.tenancies.len() - 1);
         }
-        let mut rest = Search::Full;
+        let (mut busy, mut until) = (false, Tick::NEVER);
         if index.by_key.len() < index.tenancies.len() {
             let removed = |(_, tenancy): &(usize, &Tenancy<K>)| tenancy.key.is_none();
             for (number, tenancy) in index.tenancies.iter().enumerate().filter(removed) {
                 if !tenancy.place.is_pinned() && tenancy.place.breaker.recycle(true, now) {
                     return Search::Found(number);
                 }
-                rest = Search::Busy;
+                busy = true;
             }
         }
         for _ in 0..2 * index.tenancies.len() {
@@ -254,11 +271,12 @@ impl<K: Key> KeyedCell<K> {
                     index.hand = number;
                     return Search::Due(place.pin());
                 }
-                Vacancy::Closed | Vacancy::InUse | Vacancy::TakenForNow => rest = Search::Busy,
+                Vacancy::Closed | Vacancy::InUse => busy = true,
+                Vacancy::TakenUntil(then) => until = until.min(then),
                 Vacancy::Taken => {}
             }
         }
-        rest
+        if busy { Search::Busy } else { Search::FullUntil(until) }
     }
 
     fn make_place(&'static self, tenant: Arc<K>) -> &'static Place<K> {
@@ -277,8 +295,7 @@ impl<K: Key> KeyedCell<K> {
             self.releases.fetch_add(1, Ordering::AcqRel);
         }
         // How a key is written, and to where, is other people's code.
-        let log = || telemetry::keyed_transition(self.spare.name, &*key, transition);
-        let _ = catch_unwind(AssertUnwindSafe(log));
+        contain(|| telemetry::keyed_transition(self.spare.name, &*key, transition));
         self.subscribers.tell(&(key, transition.clone()));
     }
 
@@ -316,5 +333,58 @@ impl<K: Key> KeyedCell<K> {
             + index.by_key.capacity() * entry
             + index.tenancies.capacity() * size_of::<Tenancy<K>>()
             + places
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use crate::{breaker::KeyedCircuitBreaker, verdict::Verdict};
+
+    fn one_place() -> KeyedCircuitBreaker<u32> {
+        let config = CircuitBreakerConfig { min_calls: 1, ..CircuitBreakerConfig::default() };
+        KeyedCircuitBreaker::from_config("test", config, 1).unwrap()
+    }
+
+    fn fail(breakers: KeyedCircuitBreaker<u32>, key: u32) {
+        breakers.try_acquire(&key).unwrap().record(Verdict::Transient);
+    }
+
+    /// A thread has found its key's circuit open, and comes to ask it for leave when that has been
+    /// closed and somebody with another key has been there meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn law_04_a_place_is_let_to_nobody_while_somebody_is_about_to_use_it() {
+        let breakers = one_place();
+        fail(breakers, 1);
+        let Entry::NotClosed(pin) = breakers.cell.enter(&1) else { panic!("it is open") };
+        assert!(breakers.reset(&1));
+        fail(breakers, 2);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (None, 1));
+        let attempt = Attempt::admit(&pin.place().breaker).expect("closed by now");
+        drop(pin);
+        // And as soon as it has its leave the place can be had: nothing is said of why it was not.
+        fail(breakers, 2);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (Some(State::Open), 1));
+        assert!(breakers.reset(&2));
+        attempt.finish(Verdict::Transient, || crate::verdict::FailureKind::Failed);
+        assert_eq!(breakers.state(&2), Some(State::Closed));
+    }
+
+    /// The same, with a key that is removed before the other comes.
+    #[tokio::test(start_paused = true)]
+    async fn law_04_a_removed_key_s_place_is_let_to_nobody_while_somebody_is_about_to_use_it() {
+        let breakers = one_place();
+        fail(breakers, 1);
+        let Entry::NotClosed(pin) = breakers.cell.enter(&1) else { panic!("it is open") };
+        assert!(breakers.remove(&1));
+        fail(breakers, 2);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (None, 1));
+        // Let through for a key that nobody knows any more, it opens a circuit that is nobody's.
+        let attempt = Attempt::admit(&pin.place().breaker).expect("closed by removal");
+        drop(pin);
+        attempt.finish(Verdict::Transient, || crate::verdict::FailureKind::Failed);
+        breakers.try_acquire(&2).unwrap().record(Verdict::Success);
+        assert_eq!((breakers.state(&2), breakers.unprotected()), (Some(State::Closed), 1));
+        assert_eq!(breakers.snapshot(&2).unwrap().transitions, []);
     }
 }

@@ -125,18 +125,18 @@ impl<K: Key> KeyedCircuitBreaker<K> {
 
     /// Every key that has a place, in no order. Looks at all places, so it is for an admin's view.
     pub fn keys(self) -> Vec<K> {
-        read(&self.cell.index).by_key.keys().cloned().collect()
+        let keys = self.cell.list(|key, _| Some(key));
+        keys.iter().map(|key| K::clone(key)).collect()
     }
 
     /// Every key whose circuit is not simply closed, and its state, in no order: those whose places
     /// cannot be had. Looks at all places, so it is for an admin's view.
     pub fn open_keys(self) -> Vec<(K, State)> {
-        let index = read(&self.cell.index);
-        let states = index.by_key.iter().map(|(key, place)| (key, one(place).state()));
-        states
-            .filter(|(_, state)| *state != State::Closed)
-            .map(|(key, state)| (key.clone(), state))
-            .collect()
+        let keys = self.cell.list(|key, place| {
+            let state = one(place).state();
+            (state != State::Closed).then_some((key, state))
+        });
+        keys.iter().map(|(key, state)| (K::clone(key), *state)).collect()
     }
 
     /// How many keys have a place.

@@ -8,7 +8,7 @@
 //! # When to use it
 //!
 //! - Behind one client that calls many hosts: a crawler, a gateway, webhooks. The key is the host
-//!   and port, [`http::authority`](crate::http::authority) with feature `http`.
+//!   and port, `http::authority` with feature `http`.
 //! - In front of something that fails in parts: the shards of a database, the partitions of a queue.
 //!
 //! # When not
@@ -110,6 +110,8 @@ mod cell;
 mod handle;
 mod key;
 mod layer;
+#[cfg(all(test, buttress_loom))]
+mod loom;
 mod place;
 mod service;
 

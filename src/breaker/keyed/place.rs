@@ -23,8 +23,8 @@ pub(super) struct Place<K> {
 pub(super) enum Vacancy {
     /// Its breaker is open, half-open or forced.
     Taken,
-    /// The same, but it will be closed by time alone.
-    TakenForNow,
+    /// The same, but it will be closed by time alone, and then.
+    TakenUntil(Tick),
     /// Its breaker would be closed by now, had anybody looked.
     ClosedWhenLookedAt,
     /// It can be, but somebody is just using it.
@@ -81,7 +81,7 @@ impl<K> Place<K> {
             State::Closed if look.due => Vacancy::ClosedWhenLookedAt,
             State::Closed if self.is_pinned() => Vacancy::InUse,
             State::Closed => Vacancy::Closed,
-            State::ForcedClosed if look.until != Tick::NEVER => Vacancy::TakenForNow,
+            State::ForcedClosed => Vacancy::TakenUntil(look.until),
             _ => Vacancy::Taken,
         }
     }

@@ -1,3 +1,4 @@
+use bytes::Buf;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
@@ -25,4 +26,11 @@ pub(super) fn end_of<'a, B: Body>(
             None => body.is_end_stream().then_some(End::Complete(None)),
         },
     }
+}
+
+/// Whether this is a piece of nothing, which is no progress: HTTP/2 has frames of data without any,
+/// and a server can send those for ever.
+pub(super) fn is_nothing<D: Buf, E>(frame: Option<&Result<Frame<D>, E>>) -> bool {
+    let Some(Ok(frame)) = frame else { return false };
+    frame.data_ref().is_some_and(|data| !data.has_remaining())
 }

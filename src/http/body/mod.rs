@@ -99,7 +99,9 @@
 //! [Slow calls] and [`abandoned_after`] go by the time that the service was waited for: what a reader
 //! takes between two pieces is left out. (The histogram of durations has all of it.) While half-open,
 //! each piece is a sign of life, so that a probe with a long body is not overdue as long as it gets
-//! on; set [`half_open_for`] above the pause that a reader may make.
+//! on; set [`half_open_for`] above the pause that a reader may make. One that has got on for all of
+//! that time has shown what it was sent to show, and is what its head said: a stream of events has no
+//! end, and everybody else is refused until there is a verdict.
 //!
 //! A retry further out has long got its answer, the head. What fails after that is the reader's to
 //! deal with; nobody could take back what it has read.

@@ -231,6 +231,10 @@ where
                 Poll::Ready(trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Source::Open(_) if reads => self.poll_source(sent, alone, cx),
+            // All of it was sent, as `is_end_stream` has said: that cannot be taken back.
+            Source::Open(source) if self.kept.is_some() && source.is_end_stream() => {
+                Poll::Ready(None)
+            }
             // It has begun, so somebody else must have done so after it.
             _ if turn != 0 => failed(ReplayError::Superseded),
             _ => failed(ReplayError::TooLong { limit: self.limit }),

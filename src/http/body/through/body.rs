@@ -14,7 +14,7 @@ use crate::{
     breaker::Permit,
     clock::Tick,
     error::{BoxError, Error, PolicyError, StackError},
-    http::body::end::{End, end_of},
+    http::body::end::{End, end_of, is_nothing},
     verdict::{Errors, FailureKind, Verdict},
 };
 
@@ -44,9 +44,14 @@ struct Watch<T> {
     /// By the head: success, or permanent.
     head: Verdict,
     trailers: T,
+    /// What it is if nothing more is asked for, once all of a stated length has been read: the end of
+    /// such a body may be still to come, as over HTTP/2, and hyper's HTTP/1.1 server never looks.
+    so_far: Option<Verdict>,
     /// Since when the reader has what there is, and does not ask for more. [`Tick::NEVER`] while it
     /// waits, and where nobody needs to know.
     paused: Tick,
+    /// Since when it gets on, where it is a probe.
+    probing: Tick,
 }
 
 impl<B: Body, T: ClassifyTrailers> GuardedBody<B, T> {
@@ -57,13 +62,15 @@ impl<B: Body, T: ClassifyTrailers> GuardedBody<B, T> {
         trailers: T,
         headers: &HeaderMap,
     ) -> Self {
-        let paused = permit.pause();
-        let watch = Watch { permit: Some(permit), head, trailers, paused };
+        let (paused, probing) = (permit.pause(), permit.probes_since());
+        let permit = Some(permit);
+        let mut watch = Watch { permit, head, trailers, so_far: None, paused, probing };
         if inner.is_end_stream() {
             // The only block of headers is the last one, too.
             watch.complete(headers);
             return GuardedBody::unguarded(inner);
         }
+        watch.so_far = watch.if_all_is_read(&inner);
         GuardedBody { inner, watch: Some(watch) }
     }
 }
@@ -95,11 +102,29 @@ impl<T> Watch<T> {
     where
         T: ClassifyTrailers,
     {
-        let verdict = match self.head {
+        let verdict = self.verdict(trailers);
+        self.record(verdict, None);
+    }
+
+    fn verdict(&self, trailers: &HeaderMap) -> Verdict
+    where
+        T: ClassifyTrailers,
+    {
+        match self.head {
             Verdict::Success => self.trailers.classify_trailers(trailers),
             head => head,
-        };
-        self.record(verdict, None);
+        }
+    }
+
+    /// The verdict on a body of which no bytes are left, if that is good without trailers: where they
+    /// are needed, who does not wait for them has not read it.
+    fn if_all_is_read<B: Body>(&self, body: &B) -> Option<Verdict>
+    where
+        T: ClassifyTrailers,
+    {
+        let nothing_left = body.size_hint().exact() == Some(0);
+        let verdict = nothing_left.then(|| self.verdict(&HeaderMap::new()))?;
+        matches!(verdict, Verdict::Success | Verdict::Permanent).then_some(verdict)
     }
 
     #[cold]
@@ -121,8 +146,10 @@ impl<T> Watch<T> {
 
 impl<T> Drop for Watch<T> {
     fn drop(&mut self) {
-        if let Some(permit) = &mut self.permit {
-            permit.resume(self.paused);
+        let Some(mut permit) = self.permit.take() else { return };
+        permit.resume(self.paused);
+        if let Some(verdict) = self.so_far {
+            permit.record_as(verdict, || FailureKind::Failed);
         }
     }
 }
@@ -150,13 +177,20 @@ where
         let Some(watch) = this.watch else { return this.inner.poll_frame(cx) };
         let Some(permit) = &mut watch.permit else { return this.inner.poll_frame(cx) };
         permit.resume(std::mem::replace(&mut watch.paused, Tick::NEVER));
+        // Who asks for more wants to know how it ends.
+        watch.so_far = None;
         let Poll::Ready(frame) = permit.run(|| this.inner.as_mut().poll_frame(cx)) else {
             return Poll::Pending;
         };
         match end_of(&*this.inner, frame.as_ref()) {
             None => {
-                permit.gets_on();
+                let proven = !is_nothing(frame.as_ref()) && permit.gets_on(watch.probing);
                 watch.paused = permit.pause();
+                watch.so_far = watch.if_all_is_read(&*this.inner);
+                if proven && let Some(watch) = this.watch.take() {
+                    let head = watch.head;
+                    watch.record(head, None);
+                }
             }
             Some(end) => {
                 if let Some(watch) = this.watch.take() {

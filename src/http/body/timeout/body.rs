@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 use super::watch::Watch;
 use crate::{
     error::{BoxError, PolicyError},
-    http::body::end::{End, end_of},
+    http::body::end::{End, end_of, is_nothing},
 };
 
 pin_project! {
@@ -76,7 +76,9 @@ where
         let polled = inner.as_mut().poll_frame(cx);
         let error: PolicyError = match polled {
             Poll::Ready(frame) => {
-                this.timer.set(None);
+                if !is_nothing(frame.as_ref()) {
+                    this.timer.set(None);
+                }
                 let end = end_of(&*inner, frame.as_ref());
                 // A body that always has another piece never waits for a timer. Its end, though, is
                 // one, however late.

@@ -3,6 +3,7 @@
 //! `--list` prints the paths; `NAME CALLS` runs one, inside of [`buttress_measured`], which is where
 //! the counting is switched on.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 #[inline(never)]
@@ -11,7 +12,7 @@ fn buttress_measured(run: &mut dyn FnMut(u64), calls: u64) {
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let mut args = std::env::args().skip(1);
     let runtime = support::runtime();
     let _entered = runtime.enter();
     let wanted = args.next();
@@ -29,7 +30,6 @@ fn main() {
             (case.run)(2000);
             buttress_measured(&mut case.run, calls);
         }
-        // `cargo test --benches` and `cargo bench` only see that it starts.
         _ => println!("usage: instructions --list | NAME CALLS (see benches/gate)"),
     }
 }

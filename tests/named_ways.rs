@@ -1,4 +1,5 @@
-//! The same four, as they should be written.
+//! What the programs in `tests/ui` get wrong, as it should be written. (A test of its own and not of
+//! trybuild's: for a program that passes, that would not only check but build every dependency anew.)
 
 use std::{io, time::Duration};
 
@@ -15,7 +16,8 @@ struct Client<S> {
     _service: TimeoutService<ServiceErrorsService<S>>,
 }
 
-fn main() {
+#[test]
+fn the_named_ways_compile() {
     let client = service_fn(|_: Upload| async { Ok::<_, io::Error>(200_u16) });
     let timeout = Timeout::after(Duration::from_secs(1)).layer();
     let _client = Client { _service: timeout.layer(ServiceErrors.layer(client)) };
