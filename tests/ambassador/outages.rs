@@ -25,7 +25,7 @@ use super::{
 const POLICIES: &str = r#"
 [upstreams.stock.policies]
 timeout = { after = "2s" }
-attempt_timeout = { after = "300ms" }
+attempt_timeout = { after = "500ms" }
 [upstreams.stock.policies.retry]
 max_attempts = 2
 backoff = "10ms"
@@ -36,7 +36,7 @@ open_for = "200ms"
 probes = 1
 half_open_for = "2s"
 [upstreams.stock.body_timeout]
-stall = "300ms"
+stall = "500ms"
 "#;
 
 fn in_front_of(primary: SocketAddr, more: &str) -> Ambassador {

@@ -1,6 +1,7 @@
 //! Who calls: one request after the other, each with an id, and what became of it.
 
 use std::{
+    error::Error,
     net::SocketAddr,
     sync::{
         Arc,
@@ -152,10 +153,23 @@ impl Caller {
     }
 }
 
+/// The answer's body failed before its head had left the ambassador, and took that along. The caller
+/// sees that there was one, and that it broke off; that the ambassador counts it so is compared.
+fn broke_off(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let reset = source.is_some_and(|error| {
+        error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::INTERNAL_ERROR)
+    });
+    reset || error.is_incomplete_message()
+}
+
 /// Makes this request, and sees to it that its answer is what its head says.
 async fn ask(connection: &mut Connection, id: usize, request: Request<Body>, log: &Log) -> End {
-    let sent = connection.send(request).await;
-    let (head, body) = sent.unwrap_or_else(|error| panic!("request {id}: {error:?}")).into_parts();
+    let (head, body) = match connection.send(request).await {
+        Ok(response) => response.into_parts(),
+        Err(error) if broke_off(&error) => return End::Truncated,
+        Err(error) => panic!("request {id}: {error:?}"),
+    };
     let seen = head.headers["x-request-id"].to_str().unwrap();
     assert_eq!(seen, id.to_string(), "the answer to another request");
     let Ok(body) = body.collect().await else { return End::Truncated };
