@@ -153,9 +153,9 @@ impl Model {
     }
 
     fn finish(&mut self, call: Call, verdict: Verdict) {
-        if call.probe && call.life == self.life {
-            // Only the outcome of a probe of this life looks at the clock by itself; whatever else
-            // time has done is noticed by the next call.
+        if call.probe {
+            // Only a probe's outcome looks at the clock by itself; whatever else time has done is
+            // noticed by the next call.
             self.settle();
         }
         if call.life != self.life {
