@@ -103,7 +103,7 @@ async fn fault_run() {
     println!(
         "{total} requests in {elapsed:.1?} ({:.0} a second): {}\n\
          upstreams saw {} requests, answered {} with a fault\n\
-         breaker: generation {}, {}\n\
+         breaker: {} transitions, now {}\n\
          retry: {}\nfallback: {}\n\
          resident memory: {early} KiB after {early_requests} requests, {late} KiB at the end",
         total as f64 / elapsed.as_secs_f64(),
