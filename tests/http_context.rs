@@ -19,6 +19,7 @@ use buttress::{
     StackError, TaskContext, Timeout,
     http::{ExtensionContext, InboundLayer, PropagateLayer},
     retry::RetryBuilder,
+    standard::OptionalLayer,
 };
 use http::{HeaderName, Request, StatusCode};
 use hyper_util::{
@@ -351,13 +352,13 @@ async fn an_answer_that_the_time_is_up_counts_against_nobody_but_a_timeout_of_ou
     let never = || std::future::pending::<&str>();
     let address = serve(Router::new().fallback(never).layer(server)).await;
 
-    // The limit of each attempt, and the caller's; and the failures that a breaker counts.
-    for (own, callers, failures) in [(2000, 60, 0), (60, 2000, 4)] {
+    // A limit of our own, where there is one, and the caller's; and the failures a breaker counts.
+    for (own, callers, failures) in [(None, 60, 0), (Some(ms(60)), 2000, 4)] {
         let breaker = CircuitBreaker::builder("next tier").build().unwrap();
+        let limit = own.map(|own| Timeout::after(own).layer().context(ExtensionContext));
         let client = Stack::http()
-            .context(ExtensionContext)
             .breaker(breaker)
-            .timeout(ms(own))
+            .layer(OptionalLayer::from(limit))
             .layer(PropagateLayer::new())
             .layer(ServiceErrors)
             .service(client());
@@ -367,7 +368,7 @@ async fn an_answer_that_the_time_is_up_counts_against_nobody_but_a_timeout_of_ou
             let error = client.clone().oneshot(request).await.unwrap_err();
             assert_eq!(error.policy_error().unwrap().kind(), PolicyErrorKind::TimedOut);
         }
-        assert_eq!(breaker.snapshot().failures, failures, "limits of {own} and {callers} ms");
+        assert_eq!(breaker.snapshot().failures, failures, "limits of {own:?} and {callers} ms");
         assert_eq!(breaker.snapshot().calls, failures);
     }
 }
