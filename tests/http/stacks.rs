@@ -139,6 +139,47 @@ async fn accepts_and_never_answers() {
     assert_eq!(accepted.load(Ordering::SeqCst), 2);
 }
 
+/// The caller goes away in the middle of a call: the connection is closed, nobody calls again on its
+/// behalf, and nothing is counted; the probe that it was is somebody else's.
+#[tokio::test]
+async fn law_03_a_caller_that_cancels_in_mid_call() {
+    let (told, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let (address, accepted) = raw(move |mut stream| {
+        let told = told.clone();
+        async move {
+            read_head(&mut stream).await;
+            let end = tokio::io::AsyncReadExt::read(&mut stream, &mut [0]).await;
+            told.send(matches!(end, Ok(0) | Err(_))).unwrap();
+        }
+    })
+    .await;
+    let breaker = breaker("cancelled").open_for(MS).probes(1).build().unwrap();
+    let mut client = Stack::http()
+        .timeout(10_000 * MS)
+        .retry(retry().build().unwrap())
+        .breaker(breaker)
+        .timeout(5000 * MS)
+        .layer(ServiceErrors)
+        .service(reqwest().build().unwrap());
+    let mut cancelled = async |calls| {
+        let call = client.ready().await.unwrap().call(request(address));
+        tokio::time::timeout(50 * MS, call).await.unwrap_err();
+        let gone = tokio::time::timeout(2000 * MS, closed.recv()).await;
+        assert_eq!(gone.expect("the connection is closed"), Some(true));
+        assert_eq!(accepted.load(Ordering::SeqCst), calls);
+    };
+    cancelled(1).await;
+    assert_eq!((breaker.snapshot().calls, breaker.state()), (0, State::Closed));
+
+    breaker.force_open("to have it half-open", Some(MS));
+    tokio::time::sleep(10 * MS).await;
+    assert_eq!(breaker.state(), State::HalfOpen);
+    // The one probe there is, twice.
+    cancelled(2).await;
+    cancelled(3).await;
+    assert_eq!(breaker.state(), State::HalfOpen);
+}
+
 #[tokio::test]
 async fn headers_that_come_one_letter_at_a_time() {
     let (address, _) = raw(|mut stream| async move {
