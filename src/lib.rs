@@ -200,6 +200,9 @@ mod telemetry;
 
 pub mod backoff;
 pub mod breaker;
+#[cfg(feature = "consumer")]
+#[cfg_attr(docsrs, doc(cfg(feature = "consumer")))]
+pub mod consumer;
 pub mod context;
 pub mod error;
 pub mod fallback;

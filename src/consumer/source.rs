@@ -1,0 +1,123 @@
+use std::{
+    error::Error,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{Settle, SettleError};
+
+/// Where deliveries come from: one subscription to a broker.
+///
+/// A [`Consumer`](super::Consumer) polls it, from one task. The adapters for
+/// [NATS](super::nats), [RabbitMQ](super::rabbitmq) and [Kafka](super::kafka) are sources; write
+/// your own for another broker. It is poll-driven, like a `Stream`, because how much the consumer
+/// can take changes while it waits: `room` is told at each poll.
+///
+/// # What a source promises
+///
+/// - **It holds nothing back.** A delivery it has taken from the broker is handed over at the next
+///   poll. One that lay in a buffer of the client would get no heartbeat there.
+/// - **It takes no more than there is room for**, counting what it has asked for and not yet handed
+///   over.
+/// - **It comes back by itself.** After an error the consumer polls again, later and later; the
+///   source then connects anew, where its client does not do that by itself. Only `None` ends it.
+pub trait Source: Send + 'static {
+    /// What it delivers.
+    type Delivery: Delivery;
+    /// What goes wrong with it: the connection, the subscription.
+    type Error: Error + Send + Sync + 'static;
+
+    /// How many deliveries may be unsettled at one time, at least 1: the broker's *prefetch*, or
+    /// *max ack pending*. The consumer never holds more.
+    fn prefetch(&self) -> usize;
+
+    /// How often a delivery must be [extended](Delivery::extend), so that the broker does not take
+    /// it for lost. `None` if it never does.
+    fn extend_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether the broker can deliver a message again after a while, as [`Settle::Retry`] asks for.
+    ///
+    /// Where it cannot, the consumer keeps the delivery in hand and calls the handler again itself,
+    /// and this source is never given a `Retry`.
+    fn redelivers(&self) -> bool {
+        true
+    }
+
+    /// The next delivery, `None` when there will not be another.
+    ///
+    /// `room` is how many deliveries the consumer can take now. At zero, or while paused, it hands
+    /// out nothing new, and uses the poll for what its client needs to stay alive. It wakes the task
+    /// when there is something to hand out, and need not for room: whenever that changes it is polled
+    /// again.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<Option<Result<Self::Delivery, Self::Error>>>;
+
+    /// Asks the broker for nothing more until [`resume`](Self::resume). It goes on being polled.
+    fn pause(&mut self);
+
+    /// Asks the broker for deliveries again.
+    fn resume(&mut self);
+
+    /// The end: everything is settled, as far as it could be. What is still to be made sure of is
+    /// made sure of here.
+    ///
+    /// # Errors
+    ///
+    /// What could not be confirmed.
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// One message that the broker has handed out and waits to hear about.
+///
+/// The consumer owns it until it is settled; the handler sees only its [payload](Self::payload).
+/// Dropped without having been settled, it is the broker's again, which delivers it once more when
+/// it notices.
+pub trait Delivery: Send + 'static {
+    /// What the handler gets. A clone of it must be cheap: a retry in the handler's stack makes
+    /// one for each attempt.
+    type Payload: Clone + Send + 'static;
+
+    /// What the handler gets.
+    fn payload(&self) -> Self::Payload;
+
+    /// How often this message has been delivered, this time included; so 1 for the first. `None` if
+    /// the broker does not count.
+    fn attempt(&self) -> Option<u32>;
+
+    /// Messages of one key are handled one after the other where
+    /// [order is asked for](super::ConsumerBuilder::ordered). `None` is not ordered.
+    fn ordering_key(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Tells the broker what became of it, and waits until the broker has confirmed that, as far as it
+    /// does. After an error that says [`Unconfirmed`](super::SettleErrorKind::Unconfirmed) it may be
+    /// called again.
+    ///
+    /// A [dead letter](Settle::DeadLetter) is stored, and its storing confirmed, before the original
+    /// is acknowledged. So is a [`Retry`](Settle::Retry) that stores a copy.
+    ///
+    /// # Errors
+    ///
+    /// When the broker did not confirm it.
+    fn settle(
+        &mut self,
+        settle: &Settle,
+    ) -> impl Future<Output = Result<(), SettleError>> + Send;
+
+    /// Tells the broker that it is still being worked on. Called every
+    /// [`extend_every`](Source::extend_every), while it is held and while it is handled.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be told; [`Lost`](super::SettleErrorKind::Lost) if the delivery has passed to
+    /// somebody else.
+    fn extend(&self) -> impl Future<Output = Result<(), SettleError>> + Send + 'static {
+        std::future::ready(Ok(()))
+    }
+}
