@@ -47,6 +47,12 @@ const fn fallbacks(kind: &'static str) -> Row {
     Row { metric: "buttress_fallbacks_total", by_policy: false, label }
 }
 
+#[cfg(feature = "consumer")]
+const fn messages(settle: &'static str) -> Row {
+    let label = Some(("settle", settle));
+    Row { metric: "buttress_consumer_messages_total", by_policy: false, label }
+}
+
 /// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const BREAKER: Table = Table {
     is_breaker: true,
@@ -202,3 +208,30 @@ pub(crate) const BODY_STALLED: usize = 3;
 /// A body timeout fired, for either reason.
 #[cfg(feature = "http")]
 pub(crate) const BODY_FIRED: usize = 4;
+
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER: Table = Table::new(
+    "consumer",
+    &[
+        messages("ack"),
+        messages("retry"),
+        messages("dead_letter"),
+        messages("release"),
+        messages("unconfirmed"),
+        messages("lost"),
+    ],
+);
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_ACK: usize = 0;
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_RETRY: usize = 1;
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_DEAD_LETTER: usize = 2;
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_RELEASE: usize = 3;
+/// It was settled, and the broker never confirmed it.
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_UNCONFIRMED: usize = 4;
+/// It had passed to somebody else before it could be settled.
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_LOST: usize = 5;
