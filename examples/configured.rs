@@ -36,7 +36,7 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use buttress::{
-    CircuitBreaker, Fallback, Retry, ServiceErrors, Stack, Standard, StandardConfig,
+    CircuitBreaker, ServiceErrors, Stack, Standard, StandardConfig,
     http::{Idempotent, Responses},
 };
 use config::{Config, Environment, File};
@@ -124,8 +124,12 @@ async fn make_some_calls(standard: Standard) -> Result<(), Box<dyn Error>> {
     for transition in breaker.map(|breaker| breaker.transitions).unwrap_or_default() {
         println!("breaker: {transition}");
     }
-    println!("retry: {:?}", standard.retry().map(Retry::counts));
-    println!("fallback: {:?}", standard.fallback().map(Fallback::counts));
+    if let Some(retry) = standard.retry() {
+        println!("retry: {:?}", retry.counts());
+    }
+    if let Some(fallback) = standard.fallback() {
+        println!("fallback: {:?}", fallback.counts());
+    }
     Ok(())
 }
 
