@@ -24,9 +24,10 @@ use crate::{
 ///
 /// **Nothing is read unless you say [`trust_inbound`](Self::trust_inbound)**, for anybody can write
 /// a header: without it they are taken away, so that a proxy does not hand them on to a tier that
-/// trusts the proxy (and tonic does not find a stranger's `grpc-timeout`). What is read can only shorten: a sooner deadline that the request, the task or
-/// [`limit`](Self::limit) has, holds. A value that cannot be read is ignored (and told at DEBUG, with
-/// feature `tracing`), and a time of more than a year is a year.
+/// trusts the proxy (and tonic does not find a stranger's `grpc-timeout`). What is read can only
+/// shorten: a sooner deadline that the request, the task or [`limit`](Self::limit) has, holds. A
+/// value that cannot be read is ignored (and told at DEBUG, with feature `tracing`), and a time of
+/// more than a year is a year.
 ///
 /// It refuses nothing and stops nothing: a handler whose time is up runs on, while its calls
 /// through a stack with a context are refused. Inside of it a
