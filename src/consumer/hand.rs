@@ -49,8 +49,9 @@ pub(super) struct Entry<D> {
     tries: u32,
     /// Its key's hash. Two keys of one hash are one to us, and a little slower, no less ordered.
     key: Option<u64>,
-    /// When the broker last heard that it is being worked on.
+    /// When the broker was last told that it is being worked on, and whether it is being told now.
     pub(super) extended: Instant,
+    pub(super) extending: bool,
 }
 
 /// What a delivery in hand is doing.
@@ -152,6 +153,7 @@ impl<D: Delivery> Hand<D> {
             tries: 0,
             key,
             extended: now,
+            extending: false,
         };
         self.entries.insert(id, entry);
         id

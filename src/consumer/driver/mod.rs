@@ -351,8 +351,9 @@ where
         for id in self.hand.ids() {
             let Some(entry) = self.hand.get_mut(id) else { continue };
             let Some(delivery) = &entry.delivery else { continue };
-            if now.duration_since(entry.extended) >= half {
-                entry.extended = now;
+            // Where the broker does not listen, one that waits to be heard is enough.
+            if !entry.extending && now.duration_since(entry.extended) >= half {
+                (entry.extended, entry.extending) = (now, true);
                 let extend = delivery.extend();
                 self.extending.push(Box::pin(async move { (id, extend.await) }));
             }

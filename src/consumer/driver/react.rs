@@ -39,8 +39,8 @@ where
             Event::Handled(Ok(finished)) => self.finished(&finished),
             Event::Handled(Err(error)) => self.broke_off(error),
             Event::Settled(settled) => self.settled(settled),
-            Event::Extended(id, Err(error)) => self.not_extended(id, &error),
-            Event::Extended(_, Ok(())) | Event::Look => {}
+            Event::Extended(id, result) => self.extended(id, result),
+            Event::Look => {}
             Event::Stop(until) => self.stop(until),
             Event::SourceFailed(error) => self.source_failed(&error),
             Event::SourceEnded => self.source_ended(),
@@ -77,12 +77,15 @@ where
         }
     }
 
-    fn not_extended(&mut self, id: Id, error: &SettleError) {
-        let stage = self.hand.get_mut(id).map(|entry| &entry.stage);
-        match (error.kind(), stage) {
+    fn extended(&mut self, id: Id, result: Result<(), SettleError>) {
+        // It may have been settled meanwhile, and then it matters no more.
+        let Some(entry) = self.hand.get_mut(id) else { return };
+        entry.extending = false;
+        let Err(error) = result else { return };
+        match (error.kind(), &entry.stage) {
             // Somebody else's, and not begun here: let it go. Of one that runs its settlement will tell.
-            (SettleErrorKind::Lost, Some(Stage::Ready | Stage::Waiting)) => {
-                self.shared.lost("extend", error);
+            (SettleErrorKind::Lost, Stage::Ready | Stage::Waiting) => {
+                self.shared.lost("extend", &error);
                 self.hand.remove(id);
             }
             _ => self.shared.error(format!("extend: {error}")),
@@ -118,7 +121,9 @@ where
         }
         self.probed(probe, handled, &decision, now);
         match decision {
-            Decision::Hold | Decision::Settle(Settle::Retry { .. }) if self.is_stopping() => {
+            // There will be no later.
+            Decision::Hold if self.is_stopping() => self.settle(id, Settle::Release, 0),
+            Decision::Settle(Settle::Retry { .. }) if in_hand && self.is_stopping() => {
                 self.settle(id, Settle::Release, 0);
             }
             Decision::Hold => {
