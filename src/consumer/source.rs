@@ -9,7 +9,7 @@ use super::{Settle, SettleError};
 /// Where deliveries come from: one subscription to a broker.
 ///
 /// A [`Consumer`](super::Consumer) polls it, from one task. The adapters for
-/// [NATS](super::nats), [`RabbitMQ`](super::rabbitmq) and [Kafka](super::kafka) are sources; write
+/// [NATS](super::nats), [RabbitMQ](super::rabbitmq) and [Kafka](super::kafka) are sources; write
 /// your own for another broker. It is poll-driven, like a `Stream`, because how much the consumer
 /// can take changes while it waits: `room` is told at each poll.
 ///
