@@ -9,7 +9,7 @@
 //! Each side works off a queue that was filled before, and is through when the broker has confirmed
 //! the last acknowledgement. They take turns, so that a machine that is busy for a while is busy for
 //! both; what is told is medians of rounds. Only this process counts: the broker is another.
-#![allow(missing_docs)]
+#![allow(missing_docs, unreachable_pub)]
 
 mod contest;
 #[cfg(feature = "kafka")]

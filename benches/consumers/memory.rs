@@ -29,6 +29,7 @@ impl Contest for InMemory {
     type Source = Queue;
 
     const NAME: &'static str = "memory";
+    const LIMITED: bool = false;
 
     async fn fill(&self, messages: u64) {
         let body = Bytes::from(vec![b'x'; 100]);
