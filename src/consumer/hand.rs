@@ -75,9 +75,10 @@ impl<D> Entry<D> {
         self.attempt.unwrap_or(1).max(1).saturating_add(self.tries)
     }
 
-    /// Whether others wait behind it, or would.
-    pub(super) fn is_ordered(&self) -> bool {
-        self.key.is_some()
+    /// Whether it is tried again here, wherever the broker could: others wait behind it, or would, or
+    /// nobody but us counts how often it was tried.
+    pub(super) fn stays_in_hand(&self) -> bool {
+        self.key.is_some() || self.attempt.is_none()
     }
 }
 
