@@ -86,7 +86,8 @@ pub trait Delivery: Send + 'static {
     fn payload(&self) -> Self::Payload;
 
     /// How often this message has been delivered, this time included; so 1 for the first. `None` if
-    /// the broker does not count.
+    /// the broker does not count; then the consumer does, and for that it keeps a message that failed
+    /// in hand until it is through with it.
     fn attempt(&self) -> Option<u32>;
 
     /// Messages of one key are handled one after the other where
