@@ -23,8 +23,8 @@ async fn a_broken_connection_is_asked_again_and_work_goes_on() {
     let (at, error) = status.last_error.unwrap();
     assert_eq!(error, "the connection is broken");
     assert!(at.elapsed() <= SECOND);
-    let asked = rig.ledger.count(|event| *event == Event::Failed);
-    assert!((10..=12).contains(&asked), "{asked} times in ten seconds, one second apart");
+    let failed = rig.ledger.count(|event| *event == Event::Failed);
+    assert!((10..=12).contains(&failed), "{failed} times in ten seconds, one second apart");
     rig.broker.start();
     sleep(1100 * MS).await;
     assert_eq!(running.status().broken_since, None);
@@ -45,8 +45,8 @@ async fn the_waits_for_a_broker_grow() {
     let consumer = consumer().reconnect_after(growing.jitter(buttress::Jitter::None));
     let running = rig.start(consumer, |_, _| Act::Succeed);
     sleep(3600 * SECOND).await;
-    let asked = rig.ledger.count(|event| *event == Event::Failed);
-    assert!((60..=66).contains(&asked), "{asked} times in an hour");
+    let failed = rig.ledger.count(|event| *event == Event::Failed);
+    assert!((60..=66).contains(&failed), "{failed} times in an hour");
     rig.broker.start();
     rig.finish(running).await;
 }
