@@ -1,5 +1,6 @@
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -291,8 +292,13 @@ where
             self.settle(id, Settle::DeadLetter { reason: reason.into() }, 0);
             return true;
         }
-        let work = (self.work)(id, delivery.payload());
-        let task = self.handlers.spawn(work).id();
+        // The handler and the classifier are cloned for it, which is the user's code as well.
+        let work = catch_unwind(AssertUnwindSafe(|| (self.work)(id, delivery.payload())));
+        let task = match work {
+            Ok(work) => self.handlers.spawn(work),
+            Err(panic) => self.handlers.spawn(async { resume_unwind(panic) }),
+        };
+        let task = task.id();
         self.hand.start(id, task, probe.then_some(now));
         if probe {
             self.halt.probing(now);

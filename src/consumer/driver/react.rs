@@ -114,12 +114,23 @@ where
         let probe = matches!(entry.stage, Stage::Running { probe: Some(_), .. });
         let (attempt, in_hand) =
             (entry.attempts(), entry.stays_in_hand() || !self.source.redelivers());
-        let outcome = Outcome { handled, reason, attempt };
-        let decision = self.decide(&outcome);
-        if !matches!(decision, Decision::Settle(Settle::Ack)) {
-            self.shared.error(reason.clone());
+        let mut outcome = Outcome { handled, reason, attempt };
+        let own = self.own_decision(&outcome);
+        if let Err(reason) = &own {
+            (outcome.handled, outcome.reason) = (Handled::Panicked, reason);
         }
-        self.probed(probe, handled, &decision, now);
+        let decision = match &own {
+            Ok(Some(Decision::Settle(settle))) => outcome.bounded(settle.clone(), &self.config),
+            Ok(Some(Decision::Hold)) => Decision::Hold,
+            Ok(None) | Err(_) => {
+                let circumstances = Circumstances { halted: self.halt.is_on() };
+                outcome.decide(&self.config, circumstances, &mut self.rng)
+            }
+        };
+        if !matches!(decision, Decision::Settle(Settle::Ack)) {
+            self.shared.error(String::from(outcome.reason));
+        }
+        self.probed(probe, outcome.handled, &decision, now);
         match decision {
             // There will be no later.
             Decision::Hold if self.is_stopping() => self.settle(id, Settle::Release, 0),
@@ -138,21 +149,14 @@ where
         }
     }
 
-    fn decide(&mut self, outcome: &Outcome<'_>) -> Decision {
-        let own = self.decide.as_ref().and_then(|decide| {
-            catch_unwind(AssertUnwindSafe(|| decide(outcome))).unwrap_or_else(|panic| {
-                self.shared.panicked(&panic_message(&*panic));
-                None
-            })
-        });
-        match own {
-            Some(Decision::Settle(settle)) => outcome.bounded(settle, &self.config),
-            Some(Decision::Hold) => Decision::Hold,
-            None => {
-                let circumstances = Circumstances { halted: self.halt.is_on() };
-                outcome.decide(&self.config, circumstances, &mut self.rng)
-            }
-        }
+    /// What the user's own function says; or what it said when it panicked.
+    fn own_decision(&self, outcome: &Outcome<'_>) -> Result<Option<Decision>, String> {
+        let Some(decide) = &self.decide else { return Ok(None) };
+        catch_unwind(AssertUnwindSafe(|| decide(outcome))).map_err(|panic| {
+            let reason = panic_message(&*panic);
+            self.shared.panicked(&reason);
+            reason
+        })
     }
 
     /// What this outcome says about the dependency.

@@ -1,0 +1,236 @@
+//! Consumers where it is tight: sources, handlers and settings at the edge of what is allowed.
+#![cfg(feature = "consumer")]
+
+use std::{
+    collections::VecDeque,
+    future::pending,
+    panic::resume_unwind,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use buttress::{
+    Backoff, BoxError, CircuitBreaker, Jitter, PolicyError, Verdict,
+    consumer::{Consumer, Decision, Delivery, Handled, Running, Settle, SettleError, Source},
+};
+use tokio::time::{Instant, sleep, timeout};
+use tower::service_fn;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+// ---- A broker that does what it is told ------------------------------------------------------
+
+/// A queue of numbers. Clones are handles to the same one.
+#[derive(Clone)]
+struct Queue {
+    prefetch: usize,
+    extend_every: Option<Duration>,
+    redelivers: bool,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<u32>,
+    settled: Vec<(u32, Settle)>,
+    paused: bool,
+    ended: bool,
+    /// Polls that fail, and how many did.
+    failing: usize,
+    failed: usize,
+    polls_at_the_end: usize,
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    fn new(prefetch: usize) -> Self {
+        Queue { prefetch, extend_every: None, redelivers: true, state: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn publish(&self, messages: impl IntoIterator<Item = u32>) {
+        let mut state = self.state();
+        state.waiting.extend(messages);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn settled(&self) -> Vec<(u32, Settle)> {
+        self.state().settled.clone()
+    }
+
+    fn acked(&self) -> Vec<u32> {
+        let acked = |(message, settle)| (settle == Settle::Ack).then_some(message);
+        self.settled().into_iter().filter_map(acked).collect()
+    }
+}
+
+impl Source for Queue {
+    type Delivery = Letter;
+    type Error = std::io::Error;
+
+    fn prefetch(&self) -> usize {
+        self.prefetch
+    }
+
+    fn extend_every(&self) -> Option<Duration> {
+        self.extend_every
+    }
+
+    fn redelivers(&self) -> bool {
+        self.redelivers
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<Option<Result<Letter, std::io::Error>>> {
+        let mut state = self.state();
+        if state.failing > 0 {
+            (state.failing, state.failed) = (state.failing - 1, state.failed + 1);
+            return Poll::Ready(Some(Err(std::io::Error::other("the line is dead"))));
+        }
+        if room > 0
+            && !state.paused
+            && let Some(message) = state.waiting.pop_front()
+        {
+            return Poll::Ready(Some(Ok(Letter { message, queue: self.clone() })));
+        }
+        if state.ended && state.waiting.is_empty() {
+            state.polls_at_the_end += 1;
+            return Poll::Ready(None);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn pause(&mut self) {
+        self.state().paused = true;
+    }
+
+    fn resume(&mut self) {
+        self.state().paused = false;
+    }
+
+    async fn close(&mut self) -> Result<(), std::io::Error> {
+        Ok(())
+    }
+}
+
+struct Letter {
+    message: u32,
+    queue: Queue,
+}
+
+impl Delivery for Letter {
+    type Payload = u32;
+
+    fn payload(&self) -> u32 {
+        self.message
+    }
+
+    fn attempt(&self) -> Option<u32> {
+        Some(1)
+    }
+
+    async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
+        self.queue.state().settled.push((self.message, settle.clone()));
+        Ok(())
+    }
+}
+
+/// A breaker that opens at the second failure, for a second, and has one probe.
+fn breaker() -> CircuitBreaker {
+    CircuitBreaker::builder("edges")
+        .min_calls(2)
+        .probes(1)
+        .open_for(Backoff::constant(SECOND).jitter(Jitter::None))
+        .build()
+        .unwrap()
+}
+
+/// Two failures.
+fn trip(breaker: CircuitBreaker) {
+    for _ in 0..2 {
+        breaker.try_acquire().unwrap().record(Verdict::Transient);
+    }
+}
+
+async fn ends(running: Running) -> buttress::consumer::Summary {
+    let within = timeout(100 * SECOND, running.shutdown(SECOND));
+    within.await.expect("the shutdown ends")
+}
+
+// ---- Handlers that are odd -------------------------------------------------------------------
+
+/// Cannot be cloned when it is its turn.
+struct Uncloneable {
+    clones: Arc<AtomicUsize>,
+    fails_at: usize,
+}
+
+impl Clone for Uncloneable {
+    fn clone(&self) -> Self {
+        if self.clones.fetch_add(1, Ordering::Relaxed) == self.fails_at {
+            resume_unwind(Box::new("no clone today"));
+        }
+        Uncloneable { clones: Arc::clone(&self.clones), fails_at: self.fails_at }
+    }
+}
+
+impl tower::Service<u32> for Uncloneable {
+    type Response = ();
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<(), BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: u32) -> Self::Future {
+        std::future::ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_the_handler_is_cloned_is_one_of_its_message() {
+    let queue = Queue::new(8);
+    queue.publish(0..4);
+    let handler = Uncloneable { clones: Arc::default(), fails_at: 1 };
+    let consumer = Consumer::builder("edges").concurrency(1).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    assert_eq!(queue.acked(), [0, 2, 3]);
+    assert!(matches!(queue.settled()[1], (1, Settle::Retry { .. })));
+    assert_eq!(ends(running).await.panicked, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_decision_is_one_of_the_handler_and_acks_nothing() {
+    let queue = Queue::new(8);
+    queue.publish([7]);
+    let consumer = Consumer::builder("edges").decide(|_| resume_unwind(Box::new("undecided")));
+    let handler = service_fn(async |_: u32| Ok::<(), BoxError>(()));
+    let running = consumer.build().unwrap().start(queue.clone(), handler);
+    sleep(SECOND).await;
+    assert!(matches!(queue.settled()[..], [(7, Settle::Retry { .. })]), "{:?}", queue.settled());
+    ends(running).await;
+}
