@@ -234,3 +234,61 @@ async fn a_panic_of_the_decision_is_one_of_the_handler_and_acks_nothing() {
     assert!(matches!(queue.settled()[..], [(7, Settle::Retry { .. })]), "{:?}", queue.settled());
     ends(running).await;
 }
+
+// ---- Delays without end ----------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn law_10_delays_without_end_do_not_overflow_the_clock() {
+    let mut queue = Queue::new(8);
+    (queue.redelivers, queue.extend_every) = (false, Some(Duration::MAX));
+    queue.publish([0, 1]);
+    let for_ever = Backoff::constant(Duration::MAX).jitter(Jitter::None);
+    let consumer = Consumer::builder("edges")
+        .retry_after(for_ever)
+        .probe_after(for_ever)
+        .decide(|outcome| {
+            (outcome.reason == "0").then(|| Settle::Retry { after: Duration::MAX }.into())
+        })
+        .build()
+        .unwrap();
+    let handler = service_fn(async |message: u32| Err::<(), BoxError>(message.to_string().into()));
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    assert_eq!(running.status().summary.retried_in_hand, 2);
+    assert_eq!(ends(running).await.released, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_10_a_source_may_be_asked_again_never() {
+    let queue = Queue::new(8);
+    queue.state().failing = 2;
+    let for_ever = Backoff::exponential(SECOND).max(Duration::MAX).jitter(Jitter::None);
+    let consumer = Consumer::builder("edges").reconnect_after(for_ever).build().unwrap();
+    let handler = service_fn(async |_: u32| Ok::<(), BoxError>(()));
+    let running = consumer.start(queue.clone(), handler);
+    sleep(10 * SECOND).await;
+    assert_eq!(queue.state().failed, 2);
+    ends(running).await;
+    // And where that is the first delay.
+    queue.state().failing = 1;
+    let for_ever = Backoff::constant(Duration::MAX).jitter(Jitter::None);
+    let consumer = Consumer::builder("edges").reconnect_after(for_ever).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    ends(running).await;
+}
+
+#[test]
+fn law_05_delays_that_never_grow_out_of_zero_are_none() {
+    for zero in [
+        Backoff::constant(Duration::ZERO),
+        Backoff::linear(Duration::ZERO),
+        Backoff::exponential(Duration::ZERO),
+        Backoff::exponential(Duration::ZERO).jitter(Jitter::Decorrelated),
+    ] {
+        let probe = Consumer::builder("edges").probe_after(zero).build();
+        assert!(probe.is_err(), "probe_after {zero:?}");
+        let reconnect = Consumer::builder("edges").reconnect_after(zero).build();
+        assert!(reconnect.is_err(), "reconnect_after {zero:?}");
+    }
+}

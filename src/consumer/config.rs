@@ -74,7 +74,7 @@ impl ConsumerConfig {
             [("probe_after", &self.probe_after), ("reconnect_after", &self.reconnect_after)]
         {
             backoff.validate(POLICY, field)?;
-            if backoff.longest().is_zero() {
+            if backoff.delay_unjittered(0).is_zero() {
                 let rule = "must be above zero, or it would be tried again without a pause";
                 return Err(ConfigError::new(POLICY, field, rule, Duration::ZERO));
             }

@@ -133,7 +133,8 @@ impl Halt {
     }
 }
 
-fn later(now: Instant, delay: Duration) -> Instant {
+/// `delay` after `now`. Law 10: no delay overflows the clock.
+pub(super) fn later(now: Instant, delay: Duration) -> Instant {
     // Thirty years are as good as for ever, and no clock overflows by them.
     let longest = Duration::from_secs(86_400 * 365 * 30);
     now + delay.min(longest)

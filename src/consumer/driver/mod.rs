@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Consumer, Delivery, Settle, SettleError, Source,
     config::{ConsumerConfig, Decide},
-    halt::{Halt, Leave, ON_ITS_WAY},
+    halt::{Halt, Leave, ON_ITS_WAY, later},
     hand::{Hand, Id, Stage},
     handling::Finished,
     running::Shared,
@@ -367,10 +367,10 @@ where
             return;
         };
         let half = (every / 2).max(Duration::from_millis(1));
-        if now < *self.extend_at.get_or_insert(now + half) {
+        if now < *self.extend_at.get_or_insert(later(now, half)) {
             return;
         }
-        self.extend_at = Some(now + half);
+        self.extend_at = Some(later(now, half));
         for id in self.hand.ids() {
             let Some(entry) = self.hand.get_mut(id) else { continue };
             let Some(delivery) = &entry.delivery else { continue };

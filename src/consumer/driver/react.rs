@@ -8,6 +8,7 @@ use super::{Driver, Event, LAST_WORDS, Phase, Settled};
 use crate::{
     consumer::{
         Decision, Delivery, Handled, Outcome, Settle, SettleError, SettleErrorKind, Source,
+        halt::later,
         hand::{Id, Stage},
         handling::{Finished, panic_message},
         outcome::Circumstances,
@@ -60,10 +61,11 @@ where
         let now = Instant::now();
         let backoff = &self.config.reconnect_after;
         // A row of errors ends when it has been quiet for longer than the row would have been.
-        if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest() * 2) {
+        if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest().saturating_mul(2)) {
             self.flow.failures = 0;
         }
-        self.flow.ask_again = Some(now + backoff.delay(self.flow.failures, &mut self.rng));
+        let delay = backoff.delay(self.flow.failures, &mut self.rng);
+        self.flow.ask_again = Some(later(now, delay));
         self.flow.failures = self.flow.failures.saturating_add(1);
         self.flow.failed_at = Some(now);
         self.shared.source_failed(now, error);
@@ -143,7 +145,7 @@ where
             }
             Decision::Settle(Settle::Retry { after }) if in_hand => {
                 self.shared.retried_in_hand();
-                self.hand.try_again_at(id, now + after);
+                self.hand.try_again_at(id, later(now, after));
             }
             Decision::Settle(settle) => self.settle(id, settle, 0),
         }
@@ -207,7 +209,8 @@ where
         } else {
             self.shared.error(format!("{}: {error}", settle.as_str()));
             let delay = self.config.reconnect_after.delay(failures - 1, &mut self.rng);
-            self.hand.settle_again_at(id, delivery, failures, Instant::now() + delay);
+            let at = later(Instant::now(), delay);
+            self.hand.settle_again_at(id, delivery, failures, at);
         }
     }
 }
