@@ -292,3 +292,120 @@ fn law_05_delays_that_never_grow_out_of_zero_are_none() {
         assert!(reconnect.is_err(), "reconnect_after {zero:?}");
     }
 }
+
+// ---- Sources that are odd --------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_has_ended_is_not_asked_again() {
+    let queue = Queue::new(8);
+    queue.publish([0]);
+    let handler = service_fn(async |_: u32| {
+        sleep(30 * SECOND).await;
+        Ok::<(), BoxError>(())
+    });
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    queue.end();
+    sleep(SECOND).await;
+    assert!(running.status().stopping, "it is coming to its end");
+    running.stop(60 * SECOND);
+    assert_eq!(running.wait().await.acked, 1);
+    assert_eq!(queue.state().polls_at_the_end, 1);
+}
+
+/// Always ready, and as much as one wants.
+struct Fountain;
+
+impl Source for Fountain {
+    type Delivery = Splash;
+    type Error = std::io::Error;
+
+    fn prefetch(&self) -> usize {
+        usize::MAX
+    }
+
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: usize,
+    ) -> Poll<Option<Result<Splash, std::io::Error>>> {
+        Poll::Ready(Some(Ok(Splash)))
+    }
+
+    fn pause(&mut self) {}
+
+    fn resume(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), std::io::Error> {
+        Ok(())
+    }
+}
+
+struct Splash;
+
+impl Delivery for Splash {
+    type Payload = ();
+
+    fn payload(&self) {}
+
+    fn attempt(&self) -> Option<u32> {
+        Some(1)
+    }
+
+    async fn settle(&mut self, _: &Settle) -> Result<(), SettleError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_a_source_that_is_always_ready_lets_others_run() {
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let handler = service_fn(async |()| Ok::<(), BoxError>(()));
+    let running = consumer.start(Fountain, handler);
+    let monitor = running.monitor();
+    while monitor.status().summary.acked < 10 {
+        tokio::task::yield_now().await;
+    }
+    ends(running).await;
+}
+
+/// Panics when it is asked.
+struct Broken;
+
+impl Source for Broken {
+    type Delivery = Splash;
+    type Error = std::io::Error;
+
+    fn prefetch(&self) -> usize {
+        1
+    }
+
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: usize,
+    ) -> Poll<Option<Result<Splash, std::io::Error>>> {
+        resume_unwind(Box::new("a bug of the client"))
+    }
+
+    fn pause(&mut self) {}
+
+    fn resume(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), std::io::Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_a_panic_of_its_source_has_ended_does_not_look_alive() {
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let running = consumer.start(Broken, service_fn(async |()| Ok::<(), BoxError>(())));
+    let monitor = running.monitor();
+    let start = Instant::now();
+    let ended = tokio::spawn(running.wait()).await;
+    assert!(ended.unwrap_err().is_panic());
+    assert!(monitor.status().stopping);
+    assert_eq!(Instant::now(), start);
+}

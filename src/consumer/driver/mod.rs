@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{futures::Notified, mpsc},
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, coop::consume_budget},
     time::{Instant, Sleep},
 };
 
@@ -65,6 +65,8 @@ struct Flow {
     paused: bool,
     /// How many deliveries it may hand out now.
     room: usize,
+    /// It has said that there will not be another.
+    ended: bool,
     /// Errors in a row, when the last one was, and when it is asked again.
     failures: u32,
     failed_at: Option<Instant>,
@@ -151,6 +153,8 @@ where
             }
             let event = self.event(wake).await;
             self.on(event);
+            // A source that always has something, and room for it, must not keep others from running.
+            consume_budget().await;
         }
         self.shared.stopping();
         // Handlers that do not stop when they are told to are left behind.
@@ -161,7 +165,6 @@ where
             Ok(Err(error)) => self.shared.source_failed(Instant::now(), &error),
             Err(late) => self.shared.source_failed(Instant::now(), &late),
         }
-        self.shared.load(0, 0);
     }
 
     /// What was not settled in time goes back to the broker by itself, and nobody can say when.
@@ -424,10 +427,10 @@ where
             return Poll::Ready(Event::Look);
         }
         let has_more = match self.phase {
-            Phase::Consuming => true,
+            _ if self.flow.ended => false,
+            Phase::Consuming | Phase::Ended => true,
             // While handlers run, its client may need the poll to stay alive.
             Phase::Draining { .. } | Phase::LastWords { .. } => self.is_handling(),
-            Phase::Ended => false,
         };
         if self.flow.ask_again.is_some() || !has_more {
             return Poll::Pending;
@@ -437,5 +440,13 @@ where
             Some(Err(error)) => Event::SourceFailed(error),
             None => Event::SourceEnded,
         })
+    }
+}
+
+/// However it ends: with a panic of the source, with the runtime.
+impl<Src: Source, W> Drop for Driver<Src, W> {
+    fn drop(&mut self) {
+        self.shared.stopping();
+        self.shared.load(0, 0);
     }
 }
