@@ -293,6 +293,131 @@ fn law_05_delays_that_never_grow_out_of_zero_are_none() {
     }
 }
 
+// ---- Probes that tell nothing ----------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn law_05_probes_that_never_reach_the_breaker_do_not_spin() {
+    let (queue, breaker, calls) = (Queue::new(1), breaker(), Arc::new(AtomicUsize::new(0)));
+    trip(breaker);
+    queue.publish([0]);
+    let count = Arc::clone(&calls);
+    let handler = service_fn(move |_: u32| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Err::<(), BoxError>("it cannot even begin".into()) }
+    });
+    let consumer = Consumer::builder("edges").gate(breaker).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(10 * SECOND).await;
+    assert!((1..100).contains(&calls.load(Ordering::Relaxed)));
+    ends(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_probes_refused_by_another_policy_do_not_spin() {
+    let (queue, breaker, calls) = (Queue::new(1), breaker(), Arc::new(AtomicUsize::new(0)));
+    let other = CircuitBreaker::builder("another").build().unwrap();
+    other.force_open("maintenance", None);
+    trip(breaker);
+    queue.publish([0]);
+    let count = Arc::clone(&calls);
+    let handler = service_fn(move |_: u32| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let refused: Result<(), PolicyError> = other.try_acquire().map(drop);
+        async move { refused.map_err(BoxError::from) }
+    });
+    let consumer = Consumer::builder("edges").gate(breaker).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(10 * SECOND).await;
+    assert!((1..100).contains(&calls.load(Ordering::Relaxed)));
+    ends(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_what_is_held_undecoded_does_not_spin() {
+    let (queue, calls) = (Queue::new(1), Arc::new(AtomicUsize::new(0)));
+    queue.publish([0]);
+    let count = Arc::clone(&calls);
+    let decode = move |_: &u32| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Err::<u32, _>("the schema registry is down")
+    };
+    let consumer = Consumer::builder("edges").decide(|outcome| {
+        matches!(outcome.handled, Handled::Undecodable).then_some(Decision::Hold)
+    });
+    let handler = service_fn(async |_: u32| Ok::<(), BoxError>(()));
+    let running = consumer.build().unwrap().start_decoded(queue.clone(), decode, handler);
+    sleep(10 * SECOND).await;
+    assert!((1..100).contains(&calls.load(Ordering::Relaxed)));
+    assert!(running.status().paused_since.is_some());
+    ends(running).await;
+}
+
+/// The only message in hand fails by itself, so something else must be pulled to find out.
+async fn one_bad_message_does_not_hold_up_the_recovery(gate: bool, asks_breaker: bool) {
+    let (queue, breaker) = (Queue::new(8), breaker());
+    queue.publish([0]);
+    let handler = service_fn(move |message: u32| async move {
+        if message == 0 && !asks_breaker {
+            return Err::<(), BoxError>("it cannot even begin".into());
+        }
+        let permit = breaker.try_acquire()?;
+        if message == 0 {
+            permit.record(Verdict::Transient);
+            return Err("it fails for ever".into());
+        }
+        permit.record(Verdict::Success);
+        Ok(())
+    });
+    trip(breaker);
+    let consumer = Consumer::builder("edges").probe_after(SECOND);
+    let consumer = if gate { consumer.gate(breaker) } else { consumer };
+    let running = consumer.build().unwrap().start(queue.clone(), handler);
+    sleep(3 * SECOND).await;
+    queue.publish(1..5);
+    sleep(20 * SECOND).await;
+    let mut acked = queue.acked();
+    acked.sort_unstable();
+    assert_eq!(acked, [1, 2, 3, 4]);
+    assert_eq!(running.status().paused_since, None);
+    ends(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_message_alone_in_hand_opens_the_circuit_again_and_others_are_pulled() {
+    one_bad_message_does_not_hold_up_the_recovery(true, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_message_alone_in_hand_never_asks_and_others_are_pulled() {
+    one_bad_message_does_not_hold_up_the_recovery(true, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_message_alone_in_hand_and_no_gate_and_others_are_pulled() {
+    one_bad_message_does_not_hold_up_the_recovery(false, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_a_probe_that_hangs_before_it_asks_is_not_waited_for() {
+    let (queue, breaker) = (Queue::new(8), breaker());
+    trip(breaker);
+    queue.publish([0]);
+    let handler = service_fn(move |message: u32| async move {
+        if message == 0 {
+            pending::<()>().await;
+        }
+        breaker.try_acquire()?.record(Verdict::Success);
+        Ok::<(), BoxError>(())
+    });
+    let consumer = Consumer::builder("edges").gate(breaker).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(1500 * MS).await;
+    queue.publish([1, 2]);
+    sleep(2 * SECOND).await;
+    assert_eq!(queue.acked(), [1, 2]);
+    ends(running).await;
+}
+
 // ---- Sources that are odd --------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]

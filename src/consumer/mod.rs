@@ -95,7 +95,9 @@
 //! open. When the open time is over as many messages as there are probes are handed to the handler, from
 //! what is in hand, or pulled for that if nothing is. They close the circuit, and everything goes on
 //! at once; or they open it again, and go behind the others in hand, so that the next probe is another
-//! message: one that is itself what fails does not hold up the recovery. Neither spends a delivery.
+//! message: one that is itself what fails does not hold up the recovery. Where all that is in hand was
+//! such a probe already, one more is pulled for the next, as long as there is room. Neither spends a
+//! delivery.
 //! What is in hand is *extended* meanwhile, where the broker wants to hear of it.
 //!
 //! Without a gate a refusal is noticed all the same, and then one message at a time finds out

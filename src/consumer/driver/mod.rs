@@ -71,6 +71,10 @@ struct Flow {
     failures: u32,
     failed_at: Option<Instant>,
     ask_again: Option<Instant>,
+    /// Until when the last probe is taken to be on its way.
+    probing_until: Option<Instant>,
+    /// Whether it was a probe before.
+    probes_again: bool,
     /// What was last shown to the world.
     halted_since: Option<Instant>,
 }
@@ -209,15 +213,15 @@ where
 
         let gate = match leave {
             Leave::None { until } => until,
-            // The probes that are on their way may never have reached the breaker.
-            Leave::Probes(_) if self.hand.has_ready() => Some(now + ON_ITS_WAY),
             Leave::Free | Leave::Probes(_) => None,
         };
+        // The probes that are on their way may never have reached the breaker.
+        let probing = self.flow.probing_until.filter(|until| now < *until);
         let phase = match self.phase {
             Phase::Consuming | Phase::Ended => None,
             Phase::Draining { until } | Phase::LastWords { until } => Some(until),
         };
-        [self.hand.next_due(), gate, phase, self.extend_at, self.flow.ask_again]
+        [self.hand.next_due(), gate, probing, phase, self.extend_at, self.flow.ask_again]
             .into_iter()
             .flatten()
             .min()
@@ -269,6 +273,14 @@ where
         }
     }
 
+    /// One, for the next probe, where all that is in hand was a probe in vain, and one of those has just
+    /// been tried again: what is in hand may be what fails, and then a recovery would never be noticed.
+    fn wants_another(&self, now: Instant) -> usize {
+        let probing = self.flow.probing_until.is_some_and(|until| now < until);
+        let since = now.checked_sub(ON_ITS_WAY).unwrap_or(now);
+        usize::from(probing && self.flow.probes_again && !self.hand.has_untried(since))
+    }
+
     fn probes_on_their_way(&self, now: Instant) -> usize {
         match now.checked_sub(ON_ITS_WAY) {
             Some(since) => self.hand.probes_since(since),
@@ -281,7 +293,7 @@ where
         let Some(id) = self.hand.next_ready() else { return false };
         let max = self.config.max_deliveries;
         let Some(entry) = self.hand.get_mut(id) else { return true };
-        let attempts = entry.attempts();
+        let (attempts, held) = (entry.attempts(), entry.held);
         let Some(delivery) = &entry.delivery else { return true };
         if delivery.is_lost() {
             let during = "handling";
@@ -305,6 +317,8 @@ where
         self.hand.start(id, task, probe.then_some(now));
         if probe {
             self.halt.probing(now);
+            self.flow.probing_until = Some(now + ON_ITS_WAY);
+            self.flow.probes_again = held;
         }
         true
     }
@@ -341,9 +355,10 @@ where
             Leave::Free => room,
             // A probe is taken from what is in hand; only without that is there anything to pull.
             Leave::Probes(probes) if !self.hand.has_ready() => {
-                room.min(probes.saturating_sub(self.probes_on_their_way(now)))
+                let free = probes.saturating_sub(self.probes_on_their_way(now));
+                room.min(free.max(self.wants_another(now)))
             }
-            Leave::Probes(_) | Leave::None { .. } => 0,
+            Leave::Probes(_) | Leave::None { .. } => room.min(self.wants_another(now)),
         };
         let pull = consuming && (leave == Leave::Free || self.flow.room > 0);
         if pull == self.flow.paused {

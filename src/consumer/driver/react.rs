@@ -142,6 +142,9 @@ where
             Decision::Hold => {
                 self.shared.held();
                 self.hand.hold(id);
+                if let Some(entry) = self.hand.get_mut(id) {
+                    entry.held = true;
+                }
             }
             Decision::Settle(Settle::Retry { after }) if in_hand => {
                 self.shared.retried_in_hand();
@@ -164,10 +167,13 @@ where
     /// What this outcome says about the dependency.
     fn probed(&mut self, probe: bool, handled: Handled, decision: &Decision, now: Instant) {
         match (handled, decision) {
-            (Handled::Verdict(verdict), Decision::Hold) => {
-                self.halt.held(probe, verdict.retry_after(), now, &mut self.rng);
+            (_, Decision::Hold) => {
+                let hint = match handled {
+                    Handled::Verdict(verdict) => verdict.retry_after(),
+                    Handled::Panicked | Handled::Undecodable => None,
+                };
+                self.halt.held(probe, hint, now, &mut self.rng);
             }
-            (Handled::Panicked, Decision::Hold) => self.halt.held(probe, None, now, &mut self.rng),
             (Handled::Verdict(Verdict::Success | Verdict::Permanent), _) if probe => {
                 self.halt.probe_succeeded();
             }
