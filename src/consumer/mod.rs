@@ -1,5 +1,8 @@
 //! Message consumers: the same policies around the handler of a queue, and nothing lost.
 
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub mod nats;
 mod settle;
 mod source;
 
