@@ -6,11 +6,11 @@ mod halt;
 mod hand;
 mod handle;
 mod handling;
-mod outcome;
-mod running;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub mod nats;
+mod outcome;
+mod running;
 mod settle;
 mod source;
 

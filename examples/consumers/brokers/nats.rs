@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running `nats-server`, or one that was killed and can be started again.
 #[derive(Debug)]
-pub struct NatsServer {
+pub(crate) struct NatsServer {
     child: Option<Child>,
     port: u16,
     name: String,
@@ -28,7 +28,7 @@ pub struct NatsServer {
 
 impl NatsServer {
     /// Starts one, and waits until it answers.
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("buttress-nats-{}-{number}", process::id());
@@ -40,12 +40,12 @@ impl NatsServer {
     }
 
     /// What a client connects to.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Kills it where it stands (SIGKILL). Clients see their connections break.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // Both fail only where it has ended by itself.
             let _ = child.kill();
@@ -54,7 +54,7 @@ impl NatsServer {
     }
 
     /// Starts it again after [`kill`](Self::kill): same port, same messages.
-    pub fn restart(&mut self) -> io::Result<()> {
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
         self.kill();
         self.run()
     }

@@ -139,7 +139,9 @@ impl SourceBuilder {
         }
         if self.confirm_within.is_zero() {
             let rule = "must be above zero";
-            return Err(ConfigError::new(POLICY, "confirm_within", rule, self.confirm_within).into());
+            return Err(
+                ConfigError::new(POLICY, "confirm_within", rule, self.confirm_within).into()
+            );
         }
         let client = self.context.client();
         let link = Arc::new(Link {
@@ -176,12 +178,16 @@ async fn check_dead_letters<'a>(
     let stream = match looked_up {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return Err(unsuitable(format!("no stream stores its dead letters, {subject:?}: {error}")));
+            return Err(unsuitable(format!(
+                "no stream stores its dead letters, {subject:?}: {error}"
+            )));
         }
         Err(_) => return Err(Error::NotConfirmed(link.confirm_within)),
     };
     let everything = filters.clone().next().is_none();
-    if stream == link.stream && (everything || filters.clone().any(|filter| matches(filter, subject))) {
+    if stream == link.stream
+        && (everything || filters.clone().any(|filter| matches(filter, subject)))
+    {
         return Err(unsuitable(format!("it would be given its own dead letters, {subject:?}")));
     }
     Ok(())

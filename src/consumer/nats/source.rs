@@ -186,7 +186,8 @@ impl Source {
     /// The end of a request, with or without an error.
     fn ended(&mut self, status: StatusCode, message: &async_nats::Message) -> Received {
         let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
-        let unsent = header("Nats-Pending-Messages").and_then(|unsent| unsent.as_str().parse().ok());
+        let unsent =
+            header("Nats-Pending-Messages").and_then(|unsent| unsent.as_str().parse().ok());
         if let Some(number) = message.subject.rsplit('.').next().and_then(|n| n.parse().ok()) {
             self.pulls.ended(number, unsent);
         }
@@ -309,9 +310,8 @@ impl Source {
     /// Makes the subscription anew. What has arrived on the old one has been handed over.
     fn poll_renew(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let (link, prefetch) = (&self.link, self.prefetch);
-        let renewing = self
-            .renewing
-            .get_or_insert_with(|| Box::pin(subscribe(Arc::clone(link), prefetch)));
+        let renewing =
+            self.renewing.get_or_insert_with(|| Box::pin(subscribe(Arc::clone(link), prefetch)));
         let renewed = std::task::ready!(renewing.as_mut().poll(cx));
         self.renewing = None;
         self.subscription = renewed?;
@@ -405,14 +405,14 @@ impl ConsumerSource for Source {
         let (link, messages) = (&self.link, &mut self.subscription.messages);
         let early = std::mem::take(&mut self.early);
         let given_back = async {
-            for delivery in early {
-                link.client.publish(delivery.into_reply(), AckKind::Nak(None).into()).await?;
-            }
+            // First the end of the subscription: what is given back must not come here again.
             messages.drain().await?;
+            let mut replies: Vec<Subject> = early.into_iter().map(Delivery::into_reply).collect();
             while let Some(message) = poll_fn(|cx| Pin::new(&mut *messages).poll_next(cx)).await {
-                if let Some(reply) = message.reply.filter(|reply| Place::of(reply).is_some()) {
-                    link.client.publish(reply, AckKind::Nak(None).into()).await?;
-                }
+                replies.extend(message.reply.filter(|reply| Place::of(reply).is_some()));
+            }
+            for reply in replies {
+                link.client.publish(reply, AckKind::Nak(None).into()).await?;
             }
             Ok::<_, BoxError>(())
         };
