@@ -1,10 +1,11 @@
 //! What every broker's tests put a consumer through.
 
-use std::sync::Mutex;
+use std::time::Duration;
 
 use buttress::consumer::nats::{Message, Source};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use tokio::runtime::Runtime;
 
 use crate::{
     broker::Nats,
@@ -19,6 +20,9 @@ impl Broker for Nats {
     type Source = Source;
 
     const PREFETCH: usize = 50;
+
+    /// The server writes down what a consumer has acknowledged ten times a second at most.
+    const FORGETS: Duration = Duration::from_millis(250);
 
     async fn publish(&self, messages: &[message::Message]) {
         futures::stream::iter(messages)
@@ -71,8 +75,9 @@ impl Reachable for Nats {
     }
 
     fn at(address: &str) -> Self {
-        let connecting = async { Nats::connected(address, None::<Mutex<_>>).await };
-        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connecting))
+        // The client works in the runtime that it was connected in, as long as there is this process.
+        let runtime: &'static Runtime = Box::leak(Box::new(Runtime::new().unwrap()));
+        runtime.block_on(Nats::connected(address, None))
     }
 }
 
