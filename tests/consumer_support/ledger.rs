@@ -338,6 +338,10 @@ impl<D: Delivery> Delivery for WatchedDelivery<D> {
         self.delivery.ordering_key()
     }
 
+    fn is_lost(&self) -> bool {
+        self.delivery.is_lost()
+    }
+
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
         let (id, ledger) = (self.id, &self.held.ledger);
         ledger.push(Event::Settling { id, settle: settle.clone() });

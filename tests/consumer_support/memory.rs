@@ -360,6 +360,7 @@ impl MemorySource {
         state.next_tag += 1;
         let delivery = MemoryDelivery {
             broker: self.broker.clone(),
+            connection: state.connection,
             tag,
             attempt: options.counts.then_some(queued.deliveries),
             message: queued.message.clone(),
@@ -435,6 +436,7 @@ impl Source for MemorySource {
 #[derive(Debug)]
 pub struct MemoryDelivery {
     broker: Memory,
+    connection: u64,
     tag: u64,
     attempt: Option<u32>,
     message: Message,
@@ -453,6 +455,11 @@ impl Delivery for MemoryDelivery {
 
     fn ordering_key(&self) -> Option<&[u8]> {
         Some(self.message.key.as_bytes())
+    }
+
+    /// A client knows of its own connection, not of an ack wait that is over at the broker.
+    fn is_lost(&self) -> bool {
+        self.broker.state().connection != self.connection
     }
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
