@@ -17,6 +17,9 @@ mod kafka;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+#[path = "../../examples/consumers/brokers/nats.rs"]
+mod nats_server;
 #[path = "../../tests/consumer_support/process.rs"]
 mod process;
 #[cfg(feature = "rabbitmq")]

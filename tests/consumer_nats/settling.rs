@@ -109,7 +109,7 @@ async fn a_dead_letter_keeps_the_message_and_says_why() {
         ("Buttress-Deliveries", "1"),
         ("Nats-Msg-Id", "dead:ORDERS:worker:1"),
     ] {
-        assert_eq!(headers.get(name).map(|value| value.as_str()), Some(value), "{name}");
+        assert_eq!(headers.get(name).map(async_nats::HeaderValue::as_str), Some(value), "{name}");
     }
 }
 
