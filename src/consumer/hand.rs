@@ -220,6 +220,17 @@ impl<D: Delivery> Hand<D> {
         })
     }
 
+    /// Who waits to be tried again is ready, whenever that would have been.
+    pub(super) fn wait_no_longer(&mut self) {
+        let waiting: Vec<Id> = self.waiting.iter().map(|(_, id)| *id).collect();
+        for id in waiting {
+            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Waiting) {
+                self.waiting.retain(|(_, other)| *other != id);
+                self.hold(id);
+            }
+        }
+    }
+
     /// It is in hand no more.
     pub(super) fn remove(&mut self, id: Id) {
         self.free_key(id);

@@ -256,3 +256,25 @@ async fn an_outage_of_hours_costs_nothing_and_wakes_nobody() {
     assert_eq!(summary.acked, 200);
     assert_eq!(rig.ledger.count(|event| *event == Event::Failed), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_and_comes_while_it_is_open_is_held() {
+    let rig = Rig::new(Options {
+        pulls: true,
+        ack_wait: Some(2 * SECOND),
+        extend_every: Some(SECOND),
+        ..Options::default()
+    });
+    let breaker = breaker();
+    let running = rig.start_gated(consumer(), breaker, |_, _| Act::Succeed);
+    sleep(SECOND).await;
+    breaker.force_open("maintenance", None);
+    sleep(SECOND).await;
+    (0..20).for_each(|id| rig.publish(id, "a"));
+    sleep(60 * SECOND).await;
+    assert_eq!((rig.ledger.deliveries(), rig.ledger.in_hand()), (8, 8), "the prefetch");
+    assert_eq!(rig.log.calls(), []);
+    breaker.reset();
+    let summary = rig.finish(running).await;
+    assert_eq!((summary.delivered, summary.acked), (20, 20), "{summary:?}");
+}

@@ -29,17 +29,34 @@ async fn handlers_finish_and_what_waits_is_given_back() {
     rig.ledger.assert_lawful();
 }
 
+/// Earlier, somebody else would get what stands behind a message of its key that is being handled here.
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_given_back_at_once_and_not_at_the_end() {
+async fn what_waits_is_given_back_when_the_last_handler_has_ended() {
     let rig = Rig::with(8);
     let running = rig.start(consumer(), |_, _| Act::Take(30 * SECOND));
     sleep(100 * MS).await;
     running.stop(60 * SECOND);
-    sleep(100 * MS).await;
-    assert_eq!(rig.ledger.settled_as("release"), 4);
-    assert!(running.status().stopping);
+    sleep(29 * SECOND).await;
+    assert_eq!(rig.ledger.settled_as("release"), 0);
+    let status = running.status();
+    assert!(status.stopping && status.in_hand == 8, "{status:?}");
     let summary = running.wait().await;
     assert_eq!((summary.acked, summary.released), (4, 4), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_next_try_in_hand_holds_up_no_shutdown() {
+    let rig = Rig::new(Options { redelivers: false, ..Options::default() });
+    (0..4).for_each(|id| rig.publish(id, "a"));
+    let hour = buttress::Backoff::constant(3600 * SECOND).jitter(buttress::Jitter::None);
+    let consumer = consumer().retry_after(hour).ordered();
+    let running = rig.start(consumer, |_, _| Act::TRANSIENT);
+    sleep(100 * MS).await;
+    let begin = Instant::now();
+    let summary = running.shutdown(60 * SECOND).await;
+    assert_eq!((summary.released, summary.unconfirmed), (4, 0), "{summary:?}");
+    assert!(begin.elapsed() <= SECOND, "{:?}", begin.elapsed());
+    rig.ledger.assert_lawful();
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,8 +140,9 @@ async fn law_03_a_shutdown_whose_future_is_dropped_goes_on() {
     assert_eq!((summary.acked, summary.released), (4, 4), "{summary:?}");
 }
 
+/// What failed has had its delivery, so its delay is kept where the broker can.
 #[tokio::test(start_paused = true)]
-async fn what_fails_at_the_end_is_given_back() {
+async fn what_fails_at_the_end_is_delivered_again_later() {
     let rig = Rig::with(4);
     let running = rig.start(consumer(), |id, _| match id {
         0 => Act::FailAfter(SECOND),
@@ -133,8 +151,24 @@ async fn what_fails_at_the_end_is_given_back() {
     });
     sleep(100 * MS).await;
     let summary = running.shutdown(10 * SECOND).await;
-    assert_eq!((summary.acked, summary.released, summary.retried), (2, 1, 0), "{summary:?}");
+    assert_eq!((summary.acked, summary.released, summary.retried), (2, 0, 1), "{summary:?}");
     assert_eq!(summary.dead_lettered, 1, "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_be_tried_again_in_hand_is_given_back_at_the_end() {
+    let rig = Rig::new(Options { redelivers: false, ..Options::default() });
+    (0..4).for_each(|id| rig.publish(id, "a"));
+    let running = rig.start(consumer(), |id, _| match id {
+        0 => Act::FailAfter(SECOND),
+        1 => Act::TRANSIENT,
+        _ => Act::Take(SECOND),
+    });
+    // One fails before and waits for its next try, the other one fails at the end.
+    sleep(100 * MS).await;
+    let summary = running.shutdown(10 * SECOND).await;
+    assert_eq!((summary.acked, summary.released, summary.retried), (2, 2, 0), "{summary:?}");
+    rig.ledger.assert_lawful();
 }
 
 /// Giving back counts as a delivery with this broker, so it must not happen more than once.
@@ -242,4 +276,23 @@ async fn a_shutdown_after_the_end_is_none() {
     sleep(SECOND).await;
     let summary = running.shutdown(SECOND).await;
     assert_eq!((summary.acked, summary.released), (3, 0), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_and_comes_at_the_end_is_given_back() {
+    let rig = Rig::new(Options { pulls: true, ..Options::default() });
+    rig.publish(0, "a");
+    let running = rig.start(consumer(), |_, _| Act::Take(10 * SECOND));
+    sleep(SECOND).await;
+    running.stop(60 * SECOND);
+    sleep(SECOND).await;
+    (1..20).for_each(|id| rig.publish(id, "a"));
+    let summary = running.wait().await;
+    assert_eq!(rig.log.calls(), [0]);
+    assert_eq!(summary.acked, 1, "{summary:?}");
+    assert_eq!(summary.released, summary.delivered - 1, "{summary:?}");
+    assert_eq!(rig.broker.left(), 19);
+    let spent = rig.broker.deliveries_of_left();
+    assert!(spent.values().all(|deliveries| *deliveries <= 1), "{spent:?}");
+    rig.ledger.assert_lawful();
 }
