@@ -16,6 +16,9 @@ mod order;
 mod rig;
 #[path = "consumer/stopping.rs"]
 mod stopping;
+#[cfg(feature = "metrics")]
+#[path = "consumer/telemetry.rs"]
+mod telemetry;
 
 use std::time::Duration;
 
