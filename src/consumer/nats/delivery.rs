@@ -20,10 +20,6 @@ impl Delivery {
         Delivery { message, reply, link, stored: false }
     }
 
-    pub(super) fn into_reply(self) -> Subject {
-        self.reply
-    }
-
     async fn acknowledge(&self, kind: AckKind) -> Result<(), SettleError> {
         self.link.acknowledge(&self.reply, kind.into()).await
     }

@@ -66,7 +66,7 @@
 //!   server for 10 seconds, with a heartbeat every two; where those fail to come, and after each new
 //!   connection, the consumer is looked up and asked anew.
 //! - **The pause.** Nothing is asked for. A request that waits at the server cannot be taken back: what
-//!   still comes for it, in its 10 seconds, is kept and extended until there is room.
+//!   still comes for it, in its 10 seconds, is held with the rest.
 //! - **`ack_wait`** is the time after which the server delivers a message again. Everything in hand is
 //!   extended (`+WPI`) at least every third of it, so it need not be longer than the slowest handler: it is
 //!   how long a message waits after a crash.

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -22,10 +21,7 @@ use super::{
     DeadLetters, Delivery, Error, Message, SourceBuilder, link::Link, message::Place, pulls::Pulls,
     terms::Terms,
 };
-use crate::{
-    consumer::{Delivery as ConsumerDelivery, Source as ConsumerSource},
-    error::BoxError,
-};
+use crate::{consumer::Source as ConsumerSource, error::BoxError};
 
 /// How often the server says that a request without messages is still with it.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -51,10 +47,6 @@ pub struct Source {
     prefetch: usize,
     subscription: Subscription,
     pulls: Pulls,
-    /// What arrived when there was no room any more: a request cannot be taken back.
-    early: VecDeque<Delivery>,
-    /// When those must be extended.
-    extend_early: Pin<Box<Sleep>>,
     paused: bool,
     /// A request on its way into the client: one allocation for up to `prefetch` messages.
     asking: Option<Cold<()>>,
@@ -142,8 +134,6 @@ impl Source {
             prefetch,
             subscription,
             pulls: Pulls::default(),
-            early: VecDeque::new(),
-            extend_early: Box::pin(sleep_until(now)),
             paused: false,
             asking: None,
             stale: None,
@@ -260,30 +250,6 @@ impl Source {
         self.linger.as_mut().poll(cx).is_ready().then_some(free)
     }
 
-    /// Keeps what there is no room for, until there is.
-    fn keep(&mut self, delivery: Delivery) {
-        if self.early.is_empty() {
-            let half = self.subscription.terms.extend_every / 2;
-            self.extend_early.as_mut().reset(Instant::now() + half);
-        }
-        self.early.push_back(delivery);
-    }
-
-    /// Nobody else tells the server about these, for nobody else has them.
-    fn extend_early(&mut self, cx: &mut Context<'_>) {
-        while !self.early.is_empty() && self.extend_early.as_mut().poll(cx).is_ready() {
-            let half = self.subscription.terms.extend_every / 2;
-            self.extend_early.as_mut().reset(Instant::now() + half);
-            let extending: Vec<_> = self.early.iter().map(ConsumerDelivery::extend).collect();
-            tokio::spawn(async move {
-                for extend in extending {
-                    // What could not be said is said again, in time.
-                    let _ = extend.await;
-                }
-            });
-        }
-    }
-
     /// Begins to watch over what arrives.
     fn listen(&mut self, now: Instant) {
         self.heard = false;
@@ -350,17 +316,10 @@ impl ConsumerSource for Source {
                     return Poll::Ready(Some(Err(error)));
                 }
             }
-            if room > 0
-                && let Some(delivery) = self.early.pop_front()
-            {
-                return Poll::Ready(Some(Ok(delivery)));
-            }
+            // Whatever the room is now: there was room for it when it was asked for, and a request
+            // cannot be taken back.
             match Pin::new(&mut self.subscription.messages).poll_next(cx) {
                 Poll::Ready(Some(message)) => match self.receive(message) {
-                    Received::Delivery(delivery) if room == 0 => {
-                        self.keep(delivery);
-                        continue;
-                    }
                     Received::Delivery(delivery) => return Poll::Ready(Some(Ok(delivery))),
                     Received::Failure(error) => return Poll::Ready(Some(Err(error))),
                     Received::Status => continue,
@@ -369,7 +328,6 @@ impl ConsumerSource for Source {
                 Poll::Ready(None) => self.stale = Some(Stale::Ended),
                 Poll::Pending => {}
             }
-            self.extend_early(cx);
             self.watch(cx);
             if self.stale.is_some() {
                 match self.poll_renew(cx) {
@@ -403,11 +361,10 @@ impl ConsumerSource for Source {
         self.asking = None;
         self.renewing = None;
         let (link, messages) = (&self.link, &mut self.subscription.messages);
-        let early = std::mem::take(&mut self.early);
         let given_back = async {
             // First the end of the subscription: what is given back must not come here again.
             messages.drain().await?;
-            let mut replies: Vec<Subject> = early.into_iter().map(Delivery::into_reply).collect();
+            let mut replies: Vec<Subject> = Vec::new();
             while let Some(message) = poll_fn(|cx| Pin::new(&mut *messages).poll_next(cx)).await {
                 replies.extend(message.reply.filter(|reply| Place::of(reply).is_some()));
             }
