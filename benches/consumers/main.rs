@@ -19,6 +19,7 @@ mod memory;
 mod nats;
 #[cfg(feature = "nats")]
 #[path = "../../examples/consumers/brokers/nats.rs"]
+#[allow(dead_code, reason = "it is not killed here")]
 mod nats_server;
 #[path = "../../tests/consumer_support/process.rs"]
 mod process;
