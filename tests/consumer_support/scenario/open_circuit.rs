@@ -42,7 +42,7 @@ pub async fn open_circuit<B: Broker>(broker: &B, others: &[&str]) {
     let cpu = cpu_without(others);
     assert!(running.status().paused_since.is_some(), "{:?}", running.status());
     sleep(WATCHED).await;
-    let cpu = cpu_without(others) - cpu;
+    let cpu = cpu_without(others).saturating_sub(cpu);
     let calls = dependency.calls().len() - calls;
     let polls = ledger.polls() - polls;
     // A probe fails, is held, and may come with another attempt in the stack.
