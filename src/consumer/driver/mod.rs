@@ -65,8 +65,6 @@ struct Flow {
     paused: bool,
     /// How many deliveries it may hand out now.
     room: usize,
-    /// It has said that there will not be another.
-    ended: bool,
     /// Errors in a row, when the last one was, and when it is asked again.
     failures: u32,
     failed_at: Option<Instant>,
@@ -75,6 +73,8 @@ struct Flow {
     probing_until: Option<Instant>,
     /// Whether it was a probe before.
     probes_again: bool,
+    /// It has said that there will not be another delivery, and is not asked any more.
+    ended: bool,
     /// What was last shown to the world.
     halted_since: Option<Instant>,
 }
@@ -442,12 +442,12 @@ where
             return Poll::Ready(Event::Look);
         }
         let has_more = match self.phase {
-            _ if self.flow.ended => false,
-            Phase::Consuming | Phase::Ended => true,
+            Phase::Consuming => true,
             // While handlers run, its client may need the poll to stay alive.
             Phase::Draining { .. } | Phase::LastWords { .. } => self.is_handling(),
+            Phase::Ended => false,
         };
-        if self.flow.ask_again.is_some() || !has_more {
+        if self.flow.ended || self.flow.ask_again.is_some() || !has_more {
             return Poll::Pending;
         }
         self.source.poll_next(cx, self.flow.room).map(|next| match next {
