@@ -44,6 +44,8 @@ struct State {
     failing: usize,
     failed: usize,
     polls_at_the_end: usize,
+    /// Settlements that are not confirmed.
+    unconfirmed: usize,
     waker: Option<Waker>,
 }
 
@@ -152,7 +154,12 @@ impl Delivery for Letter {
     }
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
-        self.queue.state().settled.push((self.message, settle.clone()));
+        let mut state = self.queue.state();
+        if state.unconfirmed > 0 {
+            state.unconfirmed -= 1;
+            return Err(SettleError::unconfirmed("no answer"));
+        }
+        state.settled.push((self.message, settle.clone()));
         Ok(())
     }
 }
@@ -416,6 +423,42 @@ async fn law_05_a_probe_that_hangs_before_it_asks_is_not_waited_for() {
     sleep(2 * SECOND).await;
     assert_eq!(queue.acked(), [1, 2]);
     ends(running).await;
+}
+
+// ---- The end ---------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_during_a_shutdown_goes_back_with_the_others() {
+    for redelivers in [true, false] {
+        let mut queue = Queue::new(8);
+        queue.redelivers = redelivers;
+        queue.publish([0, 1, 2]);
+        let handler = service_fn(async |message: u32| {
+            sleep(2 * (message + 1) * SECOND).await;
+            if message == 0 { Err(BoxError::from("refused")) } else { Ok(()) }
+        });
+        let consumer = Consumer::builder("edges").concurrency(2).decide(move |outcome| {
+            (redelivers && outcome.reason == "refused").then_some(Decision::Hold)
+        });
+        let running = consumer.build().unwrap().start(queue.clone(), handler);
+        sleep(SECOND).await;
+        let summary = running.shutdown(60 * SECOND).await;
+        assert_eq!((summary.acked, summary.released), (1, 2));
+        assert_eq!(queue.settled()[0], (1, Settle::Ack), "given back while a handler runs");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_did_not_hear_is_said_once_more_at_the_end() {
+    let queue = Queue::new(8);
+    queue.state().unconfirmed = 1;
+    queue.publish([0]);
+    let minute = Backoff::constant(60 * SECOND).jitter(Jitter::None);
+    let consumer = Consumer::builder("edges").reconnect_after(minute).build().unwrap();
+    let handler = service_fn(async |_: u32| Ok::<(), BoxError>(()));
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    assert_eq!(running.shutdown(SECOND).await.acked, 1);
 }
 
 // ---- Sources that are odd --------------------------------------------------------------------

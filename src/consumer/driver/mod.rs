@@ -229,17 +229,21 @@ where
 
     /// What has waited long enough goes on.
     fn fall_due(&mut self, now: Instant) {
-        match self.phase {
+        let due = match self.phase {
             Phase::Draining { until } if now >= until => {
                 self.handlers.abort_all();
                 self.phase = Phase::LastWords { until: now + LAST_WORDS };
+                // Whatever was put off: there may be no later.
+                later(now, Duration::MAX)
             }
-            Phase::Consuming | Phase::Ended | Phase::Draining { .. } | Phase::LastWords { .. } => {}
-        }
+            Phase::Consuming | Phase::Ended | Phase::Draining { .. } | Phase::LastWords { .. } => {
+                now
+            }
+        };
         if self.flow.ask_again.is_some_and(|at| at <= now) {
             self.flow.ask_again = None;
         }
-        while let Some(id) = self.hand.pop_due(now) {
+        while let Some(id) = self.hand.pop_due(due) {
             let stage = self.hand.get_mut(id).map(|entry| entry.stage.clone());
             match stage {
                 Some(Stage::SettlingLater { settle, failures }) => {

@@ -134,10 +134,10 @@ where
         }
         self.probed(probe, outcome.handled, &decision, now);
         match decision {
-            // There will be no later.
-            Decision::Hold if self.is_stopping() => self.settle(id, Settle::Release, 0),
+            // There will be no later; it goes back with the others.
+            Decision::Hold if self.is_stopping() => self.hand.hold(id),
             Decision::Settle(Settle::Retry { .. }) if in_hand && self.is_stopping() => {
-                self.settle(id, Settle::Release, 0);
+                self.hand.hold(id);
             }
             Decision::Hold => {
                 self.shared.held();
