@@ -309,8 +309,14 @@ async fn law_05_probes_that_never_reach_the_breaker_do_not_spin() {
     queue.publish([0]);
     let count = Arc::clone(&calls);
     let handler = service_fn(move |_: u32| {
-        count.fetch_add(1, Ordering::Relaxed);
-        async { Err::<(), BoxError>("it cannot even begin".into()) }
+        let calls = count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            // Without a pause between two of them no time would ever pass here.
+            if calls > 1000 {
+                pending::<()>().await;
+            }
+            Err::<(), BoxError>("it cannot even begin".into())
+        }
     });
     let consumer = Consumer::builder("edges").gate(breaker).build().unwrap();
     let running = consumer.start(queue.clone(), handler);
