@@ -1,5 +1,8 @@
 //! Message consumers: the same policies around the handler of a queue, and nothing lost.
 
+#[cfg(feature = "rabbitmq")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rabbitmq")))]
+pub mod rabbitmq;
 mod settle;
 mod source;
 

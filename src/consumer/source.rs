@@ -105,10 +105,7 @@ pub trait Delivery: Send + 'static {
     /// # Errors
     ///
     /// When the broker did not confirm it.
-    fn settle(
-        &mut self,
-        settle: &Settle,
-    ) -> impl Future<Output = Result<(), SettleError>> + Send;
+    fn settle(&mut self, settle: &Settle) -> impl Future<Output = Result<(), SettleError>> + Send;
 
     /// Tells the broker that it is still being worked on. Called every
     /// [`extend_every`](Source::extend_every), while it is held and while it is handled.

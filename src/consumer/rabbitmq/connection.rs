@@ -1,0 +1,86 @@
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+
+use super::Error;
+
+type Connecting = Pin<Box<dyn Future<Output = lapin::Result<Connection>> + Send>>;
+
+/// How connections to the broker are made, as often as one is needed.
+#[derive(Clone)]
+pub(super) struct Connect(Arc<dyn Fn() -> Connecting + Send + Sync>);
+
+impl Connect {
+    pub(super) fn to(uri: String) -> Self {
+        let uri: Arc<str> = uri.into();
+        Connect::with(move || {
+            let uri = uri.clone();
+            async move { Connection::connect(&uri, ConnectionProperties::default()).await }
+        })
+    }
+
+    pub(super) fn with<F, Fut>(connect: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = lapin::Result<Connection>> + Send + 'static,
+    {
+        Connect(Arc::new(move || Box::pin(connect())))
+    }
+
+    pub(super) async fn connect(&self) -> lapin::Result<Connection> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connect")
+    }
+}
+
+/// What a source consumes through. Dropped, it is closed, and what it has not settled goes back.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) consumer: lapin::Consumer,
+    channel: Channel,
+    connection: Connection,
+}
+
+impl Subscription {
+    pub(super) async fn open(
+        connect: Connect,
+        queue: ShortString,
+        tag: ShortString,
+        prefetch: u16,
+    ) -> Result<Self, Error> {
+        let connection = connect.connect().await?;
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = channel.basic_consume(queue, tag, options, arguments).await?;
+        Ok(Subscription { consumer, channel, connection })
+    }
+
+    /// Closes it in order. The broker answers what it is sent on a channel in turn, so its answer to
+    /// the closing says that it has heard all the acknowledgements before.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        const SUCCESS: u16 = 200;
+        self.channel.close(SUCCESS, "consumer stopped".into()).await?;
+        Ok(self.connection.close(SUCCESS, "consumer stopped".into()).await?)
+    }
+}
+
+/// No answer at all is an error too.
+pub(super) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::NoAnswer(limit)),
+    }
+}
