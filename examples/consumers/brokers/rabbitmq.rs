@@ -2,6 +2,8 @@
 //! gone without a trace at the end. The one that Debian may have started is not touched.
 //!
 //! Plain std, so that examples and tests can take it as it is.
+// Only tests kill it and look inside.
+#![allow(dead_code, unreachable_pub)]
 
 use std::{
     fs::{self, File},
@@ -102,6 +104,30 @@ impl Broker {
         Ok(())
     }
 
+    /// What an expression of Erlang comes to inside of the broker.
+    pub fn evaluate(&self, expression: &str) -> io::Result<String> {
+        let cookie = fs::read_to_string(self.directory.join(".erlang.cookie"))?;
+        let mut call = Command::new("erl_call")
+            .env("HOME", &self.directory)
+            .env("ERL_EPMD_PORT", self.ports.registry.to_string())
+            .args(["-n", &self.node(), "-c", cookie.trim(), "-timeout", "10", "-e"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        call.stdin.take().map_or(Ok(()), |mut stdin| writeln!(stdin, "{expression}."))?;
+        let output = call.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        match said.strip_prefix("{ok, ").and_then(|said| said.trim_end().strip_suffix('}')) {
+            Some(value) => Ok(value.to_owned()),
+            None => Err(io::Error::other(format!("{expression}: {output:?}"))),
+        }
+    }
+
+    fn node(&self) -> String {
+        format!("buttress{}@localhost", self.ports.amqp)
+    }
+
     fn command(&self) -> io::Result<Command> {
         let Ports { amqp, distribution, registry } = self.ports;
         let output = File::options().create(true).append(true).open(self.output())?;
@@ -116,7 +142,7 @@ impl Broker {
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", registry.to_string())
-            .env("RABBITMQ_NODENAME", format!("buttress{amqp}@localhost"))
+            .env("RABBITMQ_NODENAME", self.node())
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", amqp.to_string())
             .env("RABBITMQ_DIST_PORT", distribution.to_string())

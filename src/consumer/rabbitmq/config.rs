@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    DeadLetters, QueueSource,
+    DeadLetters, Source,
     connection::Connect,
     dead_letters::Route,
     publisher::{Publisher, Target},
@@ -16,10 +16,10 @@ const LONGEST_NAME: usize = 255;
 /// As much is left of it for the name of a queue that gets [`DelayQueue`](super::delay::DelayQueue)s.
 const LONGEST_WITH_DELAYS: usize = 230;
 
-/// Makes a [`QueueSource`].
+/// Makes a [`Source`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct QueueSourceBuilder {
+pub struct SourceBuilder {
     connect: Connect,
     queue: String,
     dead_letters: DeadLetters,
@@ -30,9 +30,9 @@ pub struct QueueSourceBuilder {
     order_by: OrderBy,
 }
 
-impl QueueSourceBuilder {
+impl SourceBuilder {
     pub(super) fn new(connect: Connect, queue: String, dead_letters: DeadLetters) -> Self {
-        QueueSourceBuilder {
+        SourceBuilder {
             connect,
             queue,
             dead_letters,
@@ -98,10 +98,10 @@ impl QueueSourceBuilder {
     }
 
     /// The source, which has not connected yet.
-    pub fn build(self) -> Result<QueueSource, ConfigError> {
+    pub fn build(self) -> Result<Source, ConfigError> {
         self.validate()?;
         let publisher = Publisher::new(self.connect.clone(), self.timeout);
-        Ok(QueueSource::new(Settings {
+        Ok(Source::new(Settings {
             connect: self.connect,
             queue: self.queue,
             tag: self.consumer_tag,

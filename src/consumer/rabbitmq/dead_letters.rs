@@ -1,6 +1,6 @@
 use super::publisher::Target;
 
-/// Where dead letters go: a choice that every [`QueueSource`](super::QueueSource) has to make.
+/// Where dead letters go: a choice that every [`Source`](super::Source) has to make.
 ///
 /// | | kept with it | confirmed before the original goes |
 /// |---|---|---|

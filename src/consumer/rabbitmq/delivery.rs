@@ -13,11 +13,11 @@ use super::{
     publisher::{Copy, Target},
     source::{OrderBy, Settings},
 };
-use crate::consumer::{Delivery, Settle, SettleError};
+use crate::consumer::{self, Settle, SettleError};
 
 /// A message from a queue, and the duty to settle it.
 #[derive(Debug)]
-pub struct QueueDelivery {
+pub struct Delivery {
     message: Message,
     acker: Acker,
     settings: Arc<Settings>,
@@ -29,7 +29,7 @@ pub struct QueueDelivery {
     stored: bool,
 }
 
-impl QueueDelivery {
+impl Delivery {
     pub(super) fn new(delivery: lapin::message::Delivery, settings: Arc<Settings>) -> Self {
         let acker = delivery.acker.clone();
         let message = Message::new(delivery);
@@ -40,7 +40,7 @@ impl QueueDelivery {
                 None => bytes(value).map(<[u8]>::to_vec),
             }),
         };
-        QueueDelivery { message, acker, settings, key, id: rand::random(), stored: false }
+        Delivery { message, acker, settings, key, id: rand::random(), stored: false }
     }
 
     /// Makes a copy of it that outlives it, or makes sure that there is one.
@@ -99,7 +99,7 @@ impl QueueDelivery {
     }
 }
 
-impl Delivery for QueueDelivery {
+impl consumer::Delivery for Delivery {
     type Payload = Message;
 
     fn payload(&self) -> Message {
@@ -115,6 +115,10 @@ impl Delivery for QueueDelivery {
             OrderBy::RoutingKey => Some(self.message.routing_key().as_bytes()),
             OrderBy::Header(_) => self.key.as_deref(),
         }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.acker.poisoned()
     }
 
     /// Acknowledgements are not answered in AMQP 0-9-1: `Ok` says that it was sent on a channel that

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// What goes wrong with a [`QueueSource`](super::QueueSource) and with the copies it stores.
+/// What goes wrong with a [`Source`](super::Source) and with the copies it stores.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,7 +11,7 @@ pub enum Error {
     #[error("the broker cancelled the consumer: the queue was deleted, or has lost its leader")]
     Cancelled,
     /// The broker did not answer in the time that
-    /// [`timeout`](super::QueueSourceBuilder::timeout) gives it.
+    /// [`timeout`](super::SourceBuilder::timeout) gives it.
     #[error("the broker did not answer within {0:?}")]
     NoAnswer(Duration),
     /// A copy was to be stored, and no queue was there to take it.

@@ -11,9 +11,9 @@ mod message;
 mod publisher;
 mod source;
 
-pub use config::QueueSourceBuilder;
+pub use config::SourceBuilder;
 pub use dead_letters::DeadLetters;
-pub use delivery::QueueDelivery;
+pub use delivery::Delivery;
 pub use error::Error;
 pub use message::Message;
-pub use source::QueueSource;
+pub use source::Source;

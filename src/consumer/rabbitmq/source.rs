@@ -8,17 +8,17 @@ use std::{
 use futures_core::Stream;
 
 use super::{
-    DeadLetters, Error, QueueDelivery, QueueSourceBuilder,
+    DeadLetters, Delivery, Error, SourceBuilder,
     connection::{Connect, Subscription, within},
     publisher::Publisher,
 };
-use crate::consumer::Source;
+use crate::consumer;
 
 /// A queue of RabbitMQ, as a source of deliveries.
 ///
 /// See the [module](super) for what it does and what it does not do.
 #[derive(Debug)]
-pub struct QueueSource {
+pub struct Source {
     settings: Arc<Settings>,
     state: State,
     paused: bool,
@@ -67,7 +67,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-impl QueueSource {
+impl Source {
     /// A source over this queue of the broker at this URI, such as
     /// `amqp://user:password@rabbit.internal:5672/%2f?heartbeat=10`; see lapin's
     /// [`Connection::connect`](lapin::Connection::connect) for what it may say.
@@ -78,8 +78,8 @@ impl QueueSource {
         uri: impl Into<String>,
         queue: impl Into<String>,
         dead_letters: DeadLetters,
-    ) -> QueueSourceBuilder {
-        QueueSourceBuilder::new(Connect::to(uri.into()), queue.into(), dead_letters)
+    ) -> SourceBuilder {
+        SourceBuilder::new(Connect::to(uri.into()), queue.into(), dead_letters)
     }
 
     /// A source that connects with this function, as often as it needs a connection: for TLS with
@@ -92,17 +92,17 @@ impl QueueSource {
         connect: F,
         queue: impl Into<String>,
         dead_letters: DeadLetters,
-    ) -> QueueSourceBuilder
+    ) -> SourceBuilder
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = lapin::Result<lapin::Connection>> + Send + 'static,
     {
-        QueueSourceBuilder::new(Connect::with(connect), queue.into(), dead_letters)
+        SourceBuilder::new(Connect::with(connect), queue.into(), dead_letters)
     }
 
     pub(super) fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        QueueSource { settings, state: State::Disconnected, paused: false, waiting: None }
+        Source { settings, state: State::Disconnected, paused: false, waiting: None }
     }
 
     fn connect(&self) -> Opening {
@@ -116,14 +116,14 @@ impl QueueSource {
         Box::pin(within(settings.timeout, opening))
     }
 
-    fn lost(&mut self, error: Error) -> Poll<Option<Result<QueueDelivery, Error>>> {
+    fn lost(&mut self, error: Error) -> Poll<Option<Result<Delivery, Error>>> {
         self.state = State::Disconnected;
         Poll::Ready(Some(Err(error)))
     }
 }
 
-impl Source for QueueSource {
-    type Delivery = QueueDelivery;
+impl consumer::Source for Source {
+    type Delivery = Delivery;
     type Error = Error;
 
     fn prefetch(&self) -> usize {
@@ -138,7 +138,7 @@ impl Source for QueueSource {
         &mut self,
         cx: &mut Context<'_>,
         room: usize,
-    ) -> Poll<Option<Result<QueueDelivery, Error>>> {
+    ) -> Poll<Option<Result<Delivery, Error>>> {
         loop {
             match &mut self.state {
                 State::Disconnected if self.paused => {
@@ -158,7 +158,7 @@ impl Source for QueueSource {
                         Some(Ok(delivery)) if delivery.acker.poisoned() => {}
                         Some(Ok(delivery)) => {
                             let settings = self.settings.clone();
-                            return Poll::Ready(Some(Ok(QueueDelivery::new(delivery, settings))));
+                            return Poll::Ready(Some(Ok(Delivery::new(delivery, settings))));
                         }
                         Some(Err(error)) => return self.lost(error.into()),
                         None => return self.lost(Error::Cancelled),
