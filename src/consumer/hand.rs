@@ -75,9 +75,10 @@ impl<D> Entry<D> {
         self.attempt.unwrap_or(1).max(1).saturating_add(self.tries)
     }
 
-    /// Whether others wait behind it, or would.
-    pub(super) fn is_ordered(&self) -> bool {
-        self.key.is_some()
+    /// Whether it is tried again here, wherever the broker could: others wait behind it, or would, or
+    /// nobody but us counts how often it was tried.
+    pub(super) fn stays_in_hand(&self) -> bool {
+        self.key.is_some() || self.attempt.is_none()
     }
 }
 
@@ -217,6 +218,17 @@ impl<D: Delivery> Hand<D> {
             self.waiting.pop_first();
             id
         })
+    }
+
+    /// Who waits to be tried again is ready, whenever that would have been.
+    pub(super) fn wait_no_longer(&mut self) {
+        let waiting: Vec<Id> = self.waiting.iter().map(|(_, id)| *id).collect();
+        for id in waiting {
+            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Waiting) {
+                self.waiting.retain(|(_, other)| *other != id);
+                self.hold(id);
+            }
+        }
     }
 
     /// It is in hand no more.

@@ -265,8 +265,9 @@ impl<S: Source> Source for Watched<S> {
                 book.push(Event::Delivered { id, attempt: delivery.attempt() });
                 book.in_hand += 1;
                 book.most_in_hand = book.most_in_hand.max(book.in_hand);
-                if room == 0 {
-                    book.wrongs.push(format!("the source handed out {id} without room"));
+                if book.in_hand > prefetch {
+                    let in_hand = book.in_hand;
+                    book.wrongs.push(format!("the source made it {in_hand} of {prefetch} in hand"));
                 }
                 drop(book);
                 let ledger = self.ledger.clone();

@@ -245,9 +245,7 @@ where
     /// Hands out as much of what is ready as may be.
     fn start_ready(&mut self, now: Instant) -> Leave {
         if self.is_stopping() {
-            while let Some(id) = self.hand.next_ready() {
-                self.settle(id, Settle::Release, 0);
-            }
+            self.give_back();
             return Leave::Free;
         }
         loop {
@@ -300,6 +298,25 @@ where
             self.halt.probing(now);
         }
         true
+    }
+
+    /// At the end, what is not being handled goes back to the broker; but not before all handlers have
+    /// ended. Earlier, somebody else would get what stands behind a message that is being handled here,
+    /// and the broker might hand it out to us again, who have asked for more than has come: that would be
+    /// a delivery spent each time.
+    fn give_back(&mut self) {
+        if self.is_handling() {
+            return;
+        }
+        self.hand.wait_no_longer();
+        while let Some(id) = self.hand.next_ready() {
+            self.settle(id, Settle::Release, 0);
+        }
+    }
+
+    /// Whether a handler runs that there is time for.
+    fn is_handling(&self) -> bool {
+        self.hand.running() > 0 && !matches!(self.phase, Phase::LastWords { .. })
     }
 
     fn is_stopping(&self) -> bool {
@@ -400,7 +417,13 @@ where
         if timed && self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Event::Look);
         }
-        if self.flow.ask_again.is_some() || self.phase == Phase::Ended {
+        let has_more = match self.phase {
+            Phase::Consuming => true,
+            // While handlers run, its client may need the poll to stay alive.
+            Phase::Draining { .. } | Phase::LastWords { .. } => self.is_handling(),
+            Phase::Ended => false,
+        };
+        if self.flow.ask_again.is_some() || !has_more {
             return Poll::Pending;
         }
         self.source.poll_next(cx, self.flow.room).map(|next| match next {

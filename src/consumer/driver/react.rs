@@ -113,7 +113,7 @@ where
         let Some(entry) = self.hand.get_mut(id) else { return };
         let probe = matches!(entry.stage, Stage::Running { probe: Some(_), .. });
         let (attempt, in_hand) =
-            (entry.attempts(), entry.is_ordered() || !self.source.redelivers());
+            (entry.attempts(), entry.stays_in_hand() || !self.source.redelivers());
         let outcome = Outcome { handled, reason, attempt };
         let decision = self.decide(&outcome);
         if !matches!(decision, Decision::Settle(Settle::Ack)) {
