@@ -135,12 +135,10 @@ async fn a_broker_that_says_nothing_is_an_error_in_time() {
         .timeout(Duration::from_millis(200))
         .build()
         .unwrap();
-    for _ in 0..10 {
+    for _ in 0..3 {
         let begin = Instant::now();
         let error = polled(&mut source).await.unwrap_err();
         assert!(matches!(error, Error::NoAnswer(_)), "{error}");
         assert!(begin.elapsed() >= Duration::from_millis(200));
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    println!("{:?}", std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|t| std::fs::read_to_string(t.path().join("comm")).unwrap()).collect::<Vec<_>>());
 }

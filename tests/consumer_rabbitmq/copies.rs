@@ -158,13 +158,10 @@ async fn dead_letters_go_to_an_exchange() {
     let queue = Queue::new().await;
     queue.publish(["one"]).await;
     let exchange = format!("{}.letters", queue.name);
-    let mut source = Source::builder(
-        BROKER.uri(),
-        &queue.name,
-        DeadLetters::to_exchange(&exchange, "poison"),
-    )
-    .build()
-    .unwrap();
+    let mut source =
+        Source::builder(BROKER.uri(), &queue.name, DeadLetters::to_exchange(&exchange, "poison"))
+            .build()
+            .unwrap();
     let mut delivery = next(&mut source).await;
     let error = delivery.settle(&dead("poison")).await.unwrap_err();
     assert!(error.to_string().contains("NOT_FOUND"), "{error}");

@@ -41,9 +41,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub async fn new() -> Self {
+    /// One that no other test of this file has.
+    pub fn name() -> String {
         static QUEUES: AtomicU32 = AtomicU32::new(0);
-        let name = format!("queue-{}", QUEUES.fetch_add(1, Ordering::Relaxed));
+        format!("queue-{}", QUEUES.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub async fn new() -> Self {
+        let name = Queue::name();
         let connection = connect(&BROKER.uri(), "test").await;
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -58,13 +63,7 @@ impl Queue {
     }
 
     pub async fn declare(&self, name: &str, arguments: &[(&str, AMQPValue)]) {
-        let mut table = FieldTable::default();
-        table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        for (name, value) in arguments {
-            table.insert((*name).into(), value.clone());
-        }
-        let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        self.channel.queue_declare(name.into(), options, table).await.unwrap();
+        declare_quorum(&self.channel, name, arguments).await;
     }
 
     pub async fn delete(&self, name: &str) {
@@ -119,6 +118,17 @@ impl Queue {
 pub async fn connect(uri: &str, name: &str) -> Connection {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     Connection::connect(uri, properties).await.unwrap()
+}
+
+/// A durable queue, of quorum type if the arguments do not say otherwise.
+pub async fn declare_quorum(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) {
+    let mut table = FieldTable::default();
+    table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    for (name, value) in arguments {
+        table.insert((*name).into(), value.clone());
+    }
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(name.into(), options, table).await.unwrap();
 }
 
 pub fn count(broker: &Broker, queue: &str) -> usize {

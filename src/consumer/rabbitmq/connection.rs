@@ -15,6 +15,7 @@ type Connecting = Pin<Box<dyn Future<Output = lapin::Result<Connection>> + Send>
 pub(super) struct Connect(Arc<dyn Fn() -> Connecting + Send + Sync>);
 
 impl Connect {
+    /// To the broker at this URI.
     pub(super) fn to(uri: String) -> Self {
         let uri: Arc<str> = uri.into();
         Connect::with(move || {
