@@ -16,6 +16,9 @@ mod order;
 mod rig;
 #[path = "consumer/stopping.rs"]
 mod stopping;
+#[cfg(feature = "metrics")]
+#[path = "consumer/telemetry.rs"]
+mod telemetry;
 
 use std::time::Duration;
 
@@ -36,6 +39,7 @@ impl InMemory {
             prefetch: Self::PREFETCH,
             ack_wait: Some(Duration::from_secs(2)),
             extend_every: Some(Duration::from_millis(500)),
+            pulls: true,
             ..Options::default()
         }))
     }

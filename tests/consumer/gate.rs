@@ -193,7 +193,7 @@ async fn what_is_refused_for_hours_is_handled_at_its_first_delivery() {
     let handler = rig.handler(|_, _| Act::Succeed).behind(shut);
     let running = consumer().build().unwrap().start(rig.source(), handler);
     sleep(3 * 3600 * SECOND).await;
-    assert_eq!(rig.log.calls(), []);
+    assert!(rig.log.calls().is_empty(), "{:?}", rig.log.calls());
     let held = running.status().summary.held;
     // Once a second, as `probe_after` says, beside those that were refused at first.
     assert!((10_000..=10_804).contains(&held), "{held} tries in three hours");
@@ -273,8 +273,24 @@ async fn what_was_asked_for_before_and_comes_while_it_is_open_is_held() {
     (0..20).for_each(|id| rig.publish(id, "a"));
     sleep(60 * SECOND).await;
     assert_eq!((rig.ledger.deliveries(), rig.ledger.in_hand()), (8, 8), "the prefetch");
-    assert_eq!(rig.log.calls(), []);
+    assert!(rig.log.calls().is_empty(), "{:?}", rig.log.calls());
     breaker.reset();
     let summary = rig.finish(running).await;
     assert_eq!((summary.delivered, summary.acked), (20, 20), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_when_the_source_ends_is_handled_when_the_circuit_closes() {
+    let rig = Rig::with(8);
+    let breaker = breaker();
+    let running = rig.start_gated(consumer(), breaker, |_, _| Act::Take(MS));
+    breaker.force_open("maintenance", None);
+    sleep(SECOND).await;
+    breaker.reset();
+    sleep(MS / 2).await;
+    breaker.force_open("maintenance", Some(60 * SECOND));
+    rig.broker.end_now();
+    let summary = running.wait().await;
+    assert_eq!((summary.delivered, summary.acked), (8, 8), "{summary:?}");
+    rig.ledger.assert_lawful();
 }
