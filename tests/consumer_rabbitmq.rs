@@ -1,5 +1,6 @@
 //! The source for RabbitMQ, against a real broker.
 #![cfg(feature = "rabbitmq")]
+#![allow(missing_docs, unreachable_pub)]
 
 #[path = "../examples/consumers/brokers/rabbitmq.rs"]
 mod broker;

@@ -40,7 +40,12 @@ impl RabbitMq {
         let broker = Broker::start().unwrap();
         let uri = broker.uri();
         let own = Some(Arc::new(Mutex::new(broker)));
-        RabbitMq { uri, queue: Queue::name(), own }.declared().await
+        let broker = RabbitMq { uri, queue: Queue::name(), own }.declared().await;
+        // RabbitMQ 3.10 writes down behind our back where its quorum queues are: one that was declared
+        // a moment before a SIGKILL is there after it, and never answers.
+        broker.evaluate("[dets:sync(Table) || Table <- dets:all()]").unwrap();
+        broker.evaluate("mnesia:dump_log()").unwrap();
+        broker
     }
 
     async fn declared(self) -> Self {

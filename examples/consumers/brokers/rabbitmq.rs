@@ -2,8 +2,7 @@
 //! gone without a trace at the end. The one that Debian may have started is not touched.
 //!
 //! Plain std, so that examples and tests can take it as it is.
-// Only tests kill it and look inside.
-#![allow(dead_code, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 use std::{
     fs::{self, File},
