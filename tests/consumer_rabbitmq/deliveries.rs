@@ -207,6 +207,11 @@ fn what_cannot_be_is_refused() {
             "RabbitMQ source: order_by_header must have 1 to 255 bytes, but is \"\"",
         ),
     ];
+    let error_of_uri = error(Source::builder("nowhere", "orders", DeadLetters::by_broker()));
+    assert!(
+        error_of_uri.starts_with("RabbitMQ source: uri must be a URI of AMQP"),
+        "{error_of_uri}"
+    );
     for (builder, because) in refused {
         assert_eq!(error(builder), because);
     }

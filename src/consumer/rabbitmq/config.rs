@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{
     DeadLetters, Source,
@@ -16,11 +16,28 @@ const LONGEST_NAME: usize = 255;
 /// As much is left of it for the name of a queue that gets [`DelayQueue`](super::delay::DelayQueue)s.
 const LONGEST_WITH_DELAYS: usize = 230;
 
+/// How the broker is reached.
+#[derive(Clone)]
+pub(super) enum Reached {
+    At(String),
+    By(Connect),
+}
+
+impl fmt::Debug for Reached {
+    /// Without the URI, which has a password in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reached::At(_) => "At(..)",
+            Reached::By(_) => "By(..)",
+        })
+    }
+}
+
 /// Makes a [`Source`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct SourceBuilder {
-    connect: Connect,
+    broker: Reached,
     queue: String,
     dead_letters: DeadLetters,
     prefetch: u16,
@@ -31,9 +48,9 @@ pub struct SourceBuilder {
 }
 
 impl SourceBuilder {
-    pub(super) fn new(connect: Connect, queue: String, dead_letters: DeadLetters) -> Self {
+    pub(super) fn new(broker: Reached, queue: String, dead_letters: DeadLetters) -> Self {
         SourceBuilder {
-            connect,
+            broker,
             queue,
             dead_letters,
             prefetch: 100,
@@ -100,9 +117,20 @@ impl SourceBuilder {
     /// The source, which has not connected yet.
     pub fn build(self) -> Result<Source, ConfigError> {
         self.validate()?;
-        let publisher = Publisher::new(self.connect.clone(), self.timeout);
+        let connect = match self.broker {
+            Reached::At(uri) => {
+                let uri = uri.parse().map_err(|error: String| {
+                    let rule = format!("must be a URI of AMQP ({error})");
+                    // It may have a password in it.
+                    ConfigError::new(WHAT, "uri", rule, format_args!("not shown here"))
+                })?;
+                Connect::to(uri, self.timeout)
+            }
+            Reached::By(connect) => connect,
+        };
+        let publisher = Publisher::new(connect.clone(), self.timeout);
         Ok(Source::new(Settings {
-            connect: self.connect,
+            connect,
             queue: self.queue,
             tag: self.consumer_tag,
             prefetch: self.prefetch,

@@ -4,6 +4,7 @@ use lapin::{
     Channel, Connection, ConnectionProperties,
     options::{BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
+    uri::AMQPUri,
 };
 
 use super::Error;
@@ -15,12 +16,15 @@ type Connecting = Pin<Box<dyn Future<Output = lapin::Result<Connection>> + Send>
 pub(super) struct Connect(Arc<dyn Fn() -> Connecting + Send + Sync>);
 
 impl Connect {
-    /// To the broker at this URI.
-    pub(super) fn to(uri: String) -> Self {
-        let uri: Arc<str> = uri.into();
+    /// To the broker at this URI. A host that does not take up the connection is given up in time,
+    /// with the thread that lapin has for it.
+    pub(super) fn to(mut uri: AMQPUri, timeout: Duration) -> Self {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        uri.query.connection_timeout.get_or_insert(millis.max(1));
+        let uri = Arc::new(uri);
         Connect::with(move || {
-            let uri = uri.clone();
-            async move { Connection::connect(&uri, ConnectionProperties::default()).await }
+            let uri = AMQPUri::clone(&uri);
+            Connection::connect_uri(uri, ConnectionProperties::default())
         })
     }
 

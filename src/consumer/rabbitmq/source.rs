@@ -9,6 +9,7 @@ use futures_core::Stream;
 
 use super::{
     DeadLetters, Delivery, Error, SourceBuilder,
+    config::Reached,
     connection::{Connect, Subscription, within},
     publisher::Publisher,
 };
@@ -79,7 +80,7 @@ impl Source {
         queue: impl Into<String>,
         dead_letters: DeadLetters,
     ) -> SourceBuilder {
-        SourceBuilder::new(Connect::to(uri.into()), queue.into(), dead_letters)
+        SourceBuilder::new(Reached::At(uri.into()), queue.into(), dead_letters)
     }
 
     /// A source that connects with this function, as often as it needs a connection: for TLS with
@@ -97,7 +98,7 @@ impl Source {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = lapin::Result<lapin::Connection>> + Send + 'static,
     {
-        SourceBuilder::new(Connect::with(connect), queue.into(), dead_letters)
+        SourceBuilder::new(Reached::By(Connect::with(connect)), queue.into(), dead_letters)
     }
 
     pub(super) fn new(settings: Settings) -> Self {
