@@ -168,7 +168,13 @@ impl Task {
     }
 
     async fn publish(&mut self, copy: &Copy, deadline: Instant) -> Result<PublisherConfirm, Error> {
-        self.linked(deadline).await?.publish(copy).await
+        let timeout = self.timeout;
+        let link = self.linked(deadline).await?;
+        let published = by(deadline, timeout, link.publish(copy)).await;
+        if published.is_err() {
+            self.link = None;
+        }
+        published
     }
 
     /// The open channel, a new one if need be.
