@@ -38,12 +38,11 @@ const DEAD: &str = "buttress-example.dead";
 async fn main() -> Result<(), BoxError> {
     // Ends when this does.
     let mut own = None;
-    let uri = match env::args().nth(1) {
-        Some(uri) => uri,
-        None => {
-            println!("A RabbitMQ is started, which takes some seconds.");
-            own.insert(Broker::start()?).uri()
-        }
+    let uri = if let Some(uri) = env::args().nth(1) {
+        uri
+    } else {
+        println!("A RabbitMQ is started, which takes some seconds.");
+        own.insert(Broker::start()?).uri()
     };
     println!("Orders come from {uri}.");
     let connection = Connection::connect(&uri, ConnectionProperties::default()).await?;
@@ -59,12 +58,12 @@ async fn main() -> Result<(), BoxError> {
     let decode = |message: &Message| Order::decode(message.body());
     let running = shared::consumer(breaker)?.start_decoded(source, decode, handler);
 
-    let publisher = connection.create_channel().await?;
-    publisher.confirm_select(ConfirmSelectOptions::default()).await?;
+    let orders = connection.create_channel().await?;
+    orders.confirm_select(ConfirmSelectOptions::default()).await?;
     let produced = tokio::spawn(shared::produce(async move |customer: String, body: Vec<u8>| {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let properties = BasicProperties::default().with_delivery_mode(2);
-        let published = publisher.basic_publish(
+        let published = orders.basic_publish(
             ORDERS.into(),
             customer.as_str().into(),
             options,

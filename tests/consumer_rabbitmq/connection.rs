@@ -2,15 +2,18 @@
 
 use std::{
     net::{Ipv4Addr, TcpListener},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind, Source as _,
     rabbitmq::{DeadLetters, Error, Source},
 };
+use tokio::time::Instant;
 
-use super::queue::{BROKER, PATIENCE, Queue, connect, dead, eventually, next, nothing, polled};
+use super::queue::{
+    BROKER, PATIENCE, Queue, connect, count, dead, eventually, next, nothing, polled,
+};
 
 /// A source whose connections the broker lists under the name of its queue.
 fn named(queue: &Queue) -> Source {
@@ -56,7 +59,7 @@ async fn a_lost_connection_is_one_error_and_then_comes_back() {
         delivery.settle(&Settle::Ack).await.unwrap();
     }
     source.close().await.unwrap();
-    assert_eq!((queue.left(), queue.count(&queue.dead())), (0, 0));
+    assert_eq!((queue.left(), count(&queue.dead())), (0, 0));
 }
 
 #[tokio::test]
@@ -69,7 +72,7 @@ async fn copies_are_stored_after_a_lost_connection_too() {
     eventually("it is noticed", async || polled(&mut source).await.is_err()).await;
     let mut delivery = next(&mut source).await;
     delivery.settle(&dead("poison")).await.unwrap();
-    eventually("both are dead letters", async || queue.count(&queue.dead()) == 2).await;
+    eventually("both are dead letters", async || count(&queue.dead()) == 2).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Dead letters and delayed retries: copies that are stored before the original goes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind,
@@ -11,8 +11,9 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
+use tokio::time::Instant;
 
-use super::queue::{BROKER, Queue, dead, eventually, next, retry};
+use super::queue::{BROKER, Queue, count, dead, eventually, next, retry};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
@@ -150,7 +151,7 @@ async fn a_dead_letter_that_cannot_be_stored_leaves_the_original() {
     queue.declare(&dead_queue, &[]).await;
     delivery.settle(&dead("poison")).await.unwrap();
     eventually("the original is gone", async || queue.left() == 0).await;
-    assert_eq!(queue.count(&dead_queue), 1);
+    assert_eq!(count(&dead_queue), 1);
 }
 
 #[tokio::test]
@@ -193,7 +194,7 @@ async fn dead_letters_go_to_an_exchange() {
         .unwrap();
     delivery.settle(&dead("poison")).await.unwrap();
     eventually("the original is gone", async || queue.left() == 0).await;
-    assert_eq!(queue.count(&queue.dead()), 1);
+    assert_eq!(count(&queue.dead()), 1);
 }
 
 /// lapin hands a returned message out with any confirmation that comes.
@@ -217,7 +218,7 @@ async fn of_many_copies_those_that_came_back_are_known() {
         assert_eq!(settled.is_err(), index % 3 == 0, "{index}: {settled:?}");
     }
     eventually("the others wait", async || queue.left() == ALL.div_ceil(3)).await;
-    assert_eq!(queue.count(&format!("{}.retry.102400ms", queue.name)), ALL - ALL.div_ceil(3));
+    assert_eq!(count(&format!("{}.retry.102400ms", queue.name)), ALL - ALL.div_ceil(3));
 }
 
 #[tokio::test]

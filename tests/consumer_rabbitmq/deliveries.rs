@@ -11,7 +11,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::queue::{BROKER, Queue, dead, eventually, next, nothing, retry};
+use super::queue::{BROKER, Queue, count, dead, eventually, next, nothing, retry};
 
 #[tokio::test]
 async fn an_ack_takes_it_away() {
@@ -114,7 +114,7 @@ async fn settled_again_it_says_the_same() {
     delivery.settle(&dead("poison")).await.unwrap();
     delivery.settle(&dead("poison")).await.unwrap();
     source.close().await.unwrap();
-    assert_eq!((queue.left(), queue.count(&queue.dead())), (0, 1));
+    assert_eq!((queue.left(), count(&queue.dead())), (0, 1));
     let error = delivery.settle(&dead("poison")).await.unwrap_err();
     assert_eq!(error.kind(), SettleErrorKind::Lost);
     assert_eq!(error.to_string(), "the delivery was lost: its channel was closed");
@@ -139,7 +139,7 @@ async fn rejected_where_the_broker_takes_the_dead_letters() {
     let mut source =
         Source::builder(BROKER.uri(), &queue.name, DeadLetters::by_broker()).build().unwrap();
     next(&mut source).await.settle(&dead("poison")).await.unwrap();
-    eventually("it is a dead letter", async || queue.count(&dead_queue) == 1).await;
+    eventually("it is a dead letter", async || count(&dead_queue) == 1).await;
     let headers = queue.take(&dead_queue).await.unwrap().properties.headers().clone().unwrap();
     assert!(headers.contains_key("x-death"), "{headers:?}");
 }

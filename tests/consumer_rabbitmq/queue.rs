@@ -89,14 +89,9 @@ impl Queue {
         assert!(confirmed.is_ack() && confirmed.take_message().is_none());
     }
 
-    /// How many are in this queue, handed out or not.
-    pub fn count(&self, name: &str) -> usize {
-        count(&BROKER, name)
-    }
-
     /// How many are in the queue itself.
     pub fn left(&self) -> usize {
-        self.count(&self.name)
+        count(&self.name)
     }
 
     /// Takes one out of this queue, as somebody would who looks at it.
@@ -131,8 +126,9 @@ pub async fn declare_quorum(channel: &Channel, name: &str, arguments: &[(&str, A
     channel.queue_declare(name.into(), options, table).await.unwrap();
 }
 
-pub fn count(broker: &Broker, queue: &str) -> usize {
-    let counted = broker.evaluate(&format!(
+/// How many are in this queue, handed out or not.
+pub fn count(queue: &str) -> usize {
+    let counted = BROKER.evaluate(&format!(
         "case rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)) of \
          {{ok, Q}} -> {{ok, {{_, N}}, _}} = \
          ra:local_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1), N; \

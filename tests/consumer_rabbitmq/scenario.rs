@@ -20,7 +20,7 @@ use crate::{
     consumer_support::{
         child::{self, Reachable},
         message::Message,
-        scenario::{self, Broker as _, Order},
+        scenario::{self, Order},
     },
 };
 

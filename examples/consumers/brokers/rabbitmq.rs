@@ -3,6 +3,7 @@
 //!
 //! Plain std, so that examples and tests can take it as it is.
 #![allow(unreachable_pub)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "there is no runtime here")]
 
 use std::{
     fs::{self, File},
@@ -20,6 +21,9 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// It takes four to ten seconds on a small machine.
 const START: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
+
+/// By this process, so that each has a directory of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running broker.
 #[derive(Debug)]
@@ -47,7 +51,6 @@ impl Broker {
             let missing = format!("{SERVER} is not there: apt-get install rabbitmq-server");
             return Err(io::Error::new(io::ErrorKind::NotFound, missing));
         }
-        static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("buttress-rabbitmq-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);

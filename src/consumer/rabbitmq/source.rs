@@ -50,6 +50,7 @@ pub(super) enum OrderBy {
 
 type Opening = Pin<Box<dyn Future<Output = Result<Subscription, Error>> + Send>>;
 
+#[expect(clippy::large_enum_variant, reason = "a source has one of it, for hours")]
 enum State {
     Disconnected,
     Connecting(Opening),
