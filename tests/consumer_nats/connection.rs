@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::pull;
 use buttress::consumer::{Delivery as _, nats::Error};
 use tokio::time::{Instant, sleep};
 
@@ -123,6 +124,29 @@ async fn a_request_that_is_lost_is_noticed() {
     assert!(matches!(told, Error::Unavailable { .. }), "{told}");
     assert!(asked.elapsed() < 7000 * MS, "{:?}", asked.elapsed());
     nats.make_consumer(usual()).await;
+    nats.publish(["x"]).await;
+    ack(next(&mut source, 4).await.unwrap()).await;
+}
+
+/// Where requests expire sooner than silence is noticed, it is that nobody says that they did.
+#[tokio::test]
+async fn a_short_request_that_is_lost_is_noticed() {
+    let nats = Nats::start().await;
+    nats.delete_consumer().await;
+    let short = pull::Config { max_expires: 500 * MS, ..usual() };
+    nats.make_consumer(short.clone()).await;
+    let mut source = nats.source(4).await;
+    nothing(&mut source, 4, 1200 * MS).await;
+    nats.delete_consumer().await;
+    for _ in 0..100 {
+        // The request that was with it is ended, with an error; those after it are not.
+        let told = next(&mut source, 4).await.unwrap_err();
+        if matches!(told, Error::Unavailable { .. }) {
+            break;
+        }
+        assert!(matches!(told, Error::Refused { .. }), "{told}");
+    }
+    nats.make_consumer(short).await;
     nats.publish(["x"]).await;
     ack(next(&mut source, 4).await.unwrap()).await;
 }

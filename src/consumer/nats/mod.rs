@@ -122,7 +122,7 @@ mod delivery;
 mod error;
 mod link;
 mod message;
-mod pulls;
+mod pull;
 mod source;
 mod terms;
 
