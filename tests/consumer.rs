@@ -3,6 +3,8 @@
 
 #[path = "consumer/broker.rs"]
 mod broker;
+#[path = "consumer/chaos.rs"]
+mod chaos;
 mod consumer_support;
 #[path = "consumer/gate.rs"]
 mod gate;

@@ -208,6 +208,11 @@ impl Memory {
         });
     }
 
+    /// All settlements are confirmed again.
+    pub fn confirm(&self) {
+        self.change(|state| state.unconfirmed.clear());
+    }
+
     /// Everything that is neither acked nor dead.
     pub fn left(&self) -> usize {
         let state = self.state();
