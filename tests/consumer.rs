@@ -91,6 +91,12 @@ async fn outages_of_every_kind_in_order() {
     scenario::outages(&InMemory::new(), Order::PerKey).await;
 }
 
+/// In real time: handlers run beside the driver.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_of_every_kind_in_threads() {
+    scenario::outages(&InMemory::new(), Order::Any).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn broker_killed_and_restarted() {
     scenario::crash(&InMemory::new()).await;
