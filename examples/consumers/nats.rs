@@ -54,9 +54,9 @@ async fn main() -> Result<(), BoxError> {
     let decode = |message: &Message| Order::decode(message.payload());
     let running = shared::consumer(breaker)?.start_decoded(source, decode, handler);
 
-    let publisher = jetstream.clone();
+    let context = jetstream.clone();
     let produced = tokio::spawn(shared::produce(async move |customer, body: Vec<u8>| {
-        let published = publisher.publish(format!("{SUBJECT}.{customer}"), body.into());
+        let published = context.publish(format!("{SUBJECT}.{customer}"), body.into());
         published.await?.await?;
         Ok::<_, BoxError>(())
     }));

@@ -1,6 +1,11 @@
 //! A server with a stream of orders, one of dead letters, and a durable consumer of the orders.
 
-use std::{future::poll_fn, sync::Mutex, time::Duration};
+use std::{
+    future::poll_fn,
+    process::Command,
+    sync::{Mutex, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap,
@@ -122,8 +127,25 @@ impl Nats {
         letters
     }
 
+    /// Breaks the connection, and waits for the next.
+    pub(crate) async fn reconnect(&self) {
+        let client = self.context.client();
+        let statistics = client.statistics();
+        let connects = || statistics.connects.load(Ordering::Relaxed);
+        let before = connects();
+        client.force_reconnect().await.unwrap();
+        eventually("it has connected", async || connects() > before).await;
+    }
+
     pub(crate) fn kill(&self) {
         self.server.as_ref().expect("somebody else's").lock().unwrap().kill();
+    }
+
+    /// Stops its process, or lets it go on: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.server.as_ref().expect("somebody else's").lock().unwrap().id().unwrap();
+        let kill = Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap();
+        assert!(kill.success());
     }
 
     pub(crate) fn restart(&self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::consumer::{Delivery as _, Source as _};
+use buttress::consumer::Source as _;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{MS, Nats, ack, body, eventually, next, nothing};

@@ -188,6 +188,9 @@ async fn a_settlement_into_a_dead_connection_is_unconfirmed() {
         nats.publish(["one"]).await;
         let mut source = nats.builder().acks(acks).open().await.unwrap();
         let mut delivery = next(&mut source, 1).await.unwrap();
+        // Until the server has written down that it delivered: of what it has forgotten it confirms an
+        // acknowledgement, and ignores it.
+        sleep(500 * MS).await;
         nats.kill();
         eventually("the client notices", async || {
             let state = nats.context.client().connection_state();

@@ -44,6 +44,11 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Its process, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Kills it where it stands (SIGKILL). Clients see their connections break.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use async_nats::jetstream::Context;
+use async_nats::jetstream::{Context, context::GetStreamByNameErrorKind};
 use tokio::time::timeout;
 
 use super::{Error, Message, Source, link::Link, source, terms::matches};
-use crate::error::ConfigError;
+use crate::error::{BoxError, ConfigError};
 
 /// What errors about the settings are about.
 const POLICY: &str = "nats source";
@@ -174,15 +174,19 @@ async fn check_dead_letters<'a>(
         consumer: link.consumer.clone(),
         reason,
     };
+    let unavailable = |cause: BoxError| Error::Unavailable {
+        stream: link.stream.clone(),
+        consumer: link.consumer.clone(),
+        cause: format!("looking for the stream of its dead letters: {cause}").into(),
+    };
     let looked_up = timeout(link.confirm_within, link.context.stream_by_subject(subject)).await;
     let stream = match looked_up {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            return Err(unsuitable(format!(
-                "no stream stores its dead letters, {subject:?}: {error}"
-            )));
+        Ok(Err(error)) if error.kind() == GetStreamByNameErrorKind::NotFound => {
+            return Err(unsuitable(format!("no stream stores its dead letters, {subject:?}")));
         }
-        Err(_) => return Err(Error::NotConfirmed(link.confirm_within)),
+        Ok(Err(error)) => return Err(unavailable(error.into())),
+        Err(_) => return Err(unavailable(Error::NotConfirmed(link.confirm_within).into())),
     };
     let everything = filters.clone().next().is_none();
     if stream == link.stream

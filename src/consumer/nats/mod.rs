@@ -58,6 +58,10 @@
 //! were given back or cut short by a crash; the
 //! [limit of the consumer](super::ConsumerBuilder::max_deliveries) ends with a dead letter instead.
 //!
+//! Under an account with permissions the client must be allowed to publish to the consumer's
+//! `$JS.API.CONSUMER.INFO` and `$JS.API.CONSUMER.MSG.NEXT`, to `$JS.ACK.>`, and for dead letters to
+//! `$JS.API.STREAM.NAMES` and their subject; and to subscribe to its inbox, `_INBOX.>`.
+//!
 //! # How it works
 //!
 //! - **Pulling.** The server is asked for as many messages as there is room for, less those that are on
@@ -86,7 +90,8 @@
 //! # What NATS does not do
 //!
 //! - **It forgets.** A server that is killed has not written down the acknowledgements of the last tenth of
-//!   a second, confirmed or not, and delivers those messages again. (Measured on a server alone; what
+//!   a second, confirmed or not, and delivers those messages again; nor what it delivered in it, so that it
+//!   may count one too few, and confirms an acknowledgement that it then has no use for. (Measured on a server alone; what
 //!   replicas save of that was not.) And it leaves what it stores in the cache of the operating system
 //!   for a while: a machine that loses power loses messages that were confirmed. See `sync_interval` of
 //!   the server.
@@ -117,7 +122,7 @@ mod delivery;
 mod error;
 mod link;
 mod message;
-mod pulls;
+mod pull;
 mod source;
 mod terms;
 

@@ -18,7 +18,7 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{
-    DeadLetters, Delivery, Error, Message, SourceBuilder, link::Link, message::Place, pulls::Pulls,
+    DeadLetters, Delivery, Error, Message, SourceBuilder, link::Link, message::Place, pull::Pull,
     terms::Terms,
 };
 use crate::{consumer::Source as ConsumerSource, error::BoxError};
@@ -46,7 +46,7 @@ pub struct Source {
     link: Arc<Link>,
     prefetch: usize,
     subscription: Subscription,
-    pulls: Pulls,
+    pull: Pull,
     paused: bool,
     /// A request on its way into the client: one allocation for up to `prefetch` messages.
     asking: Option<Cold<()>>,
@@ -133,7 +133,7 @@ impl Source {
             link,
             prefetch,
             subscription,
-            pulls: Pulls::default(),
+            pull: Pull::default(),
             paused: false,
             asking: None,
             stale: None,
@@ -155,7 +155,7 @@ impl Source {
         }
         match message.status {
             None | Some(StatusCode::OK) => {
-                self.pulls.served();
+                self.pull.served();
                 self.deliver(message)
             }
             Some(StatusCode::IDLE_HEARTBEAT) => Received::Status,
@@ -175,11 +175,8 @@ impl Source {
 
     /// The end of a request, with or without an error.
     fn ended(&mut self, status: StatusCode, message: &async_nats::Message) -> Received {
-        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
-        let unsent =
-            header("Nats-Pending-Messages").and_then(|unsent| unsent.as_str().parse().ok());
         if let Some(number) = message.subject.rsplit('.').next().and_then(|n| n.parse().ok()) {
-            self.pulls.ended(number, unsent);
+            self.pull.ended(number);
         }
         let description = message.description.clone().unwrap_or_default();
         match status {
@@ -209,11 +206,11 @@ impl Source {
             return;
         }
         let now = Instant::now();
-        if self.pulls.outstanding() == 0 {
-            self.listen(now);
-        }
+        self.heard = false;
+        self.silent = 0;
+        self.tick.as_mut().reset(now + TICK);
         let Subscription { consumer, terms, inbox, .. } = &self.subscription;
-        let number = self.pulls.add(messages, now + terms.expires + GRACE);
+        let number = self.pull.begin(messages, now + terms.expires + GRACE);
         let request = BatchConfig {
             batch: messages,
             expires: Some(terms.expires),
@@ -231,41 +228,32 @@ impl Source {
     /// How many messages are asked for now, of those there is room for.
     ///
     /// Not for one at a time as they are settled, for each request costs the server more than
-    /// a message: when room for a quarter of the prefetch has come together; or, if nearly nothing is to
-    /// come any more, what has come together within a millisecond. So a handler that takes long never
-    /// waits for others, and one that is quick shares the request with many.
+    /// a message: when room for a quarter of the prefetch has come together, or what has come together
+    /// within a millisecond. So a handler that takes long never waits for others, and one that is quick
+    /// shares the request with many.
     fn wanted(&mut self, cx: &mut Context<'_>, room: usize) -> Option<usize> {
-        let free = room.saturating_sub(self.pulls.outstanding()).min(self.subscription.terms.batch);
-        let quarter = self.prefetch.div_ceil(4);
-        if free == 0 || (free < quarter && self.pulls.outstanding() >= quarter) {
+        if self.pull.outstanding() > 0 || room == 0 {
             return None;
         }
-        if free >= quarter {
-            return Some(free);
+        let messages = room.min(self.subscription.terms.batch);
+        if room >= self.prefetch.div_ceil(4) {
+            return Some(messages);
         }
         if !self.lingering {
             self.lingering = true;
             self.linger.as_mut().reset(Instant::now() + LINGER);
         }
-        self.linger.as_mut().poll(cx).is_ready().then_some(free)
-    }
-
-    /// Begins to watch over what arrives.
-    fn listen(&mut self, now: Instant) {
-        self.heard = false;
-        self.silent = 0;
-        self.tick.as_mut().reset(now + TICK);
+        self.linger.as_mut().poll(cx).is_ready().then_some(messages)
     }
 
     /// Watches over what arrives, while anything may.
     fn watch(&mut self, cx: &mut Context<'_>) {
-        while self.pulls.outstanding() > 0 && self.tick.as_mut().poll(cx).is_ready() {
+        while self.pull.outstanding() > 0 && self.tick.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             self.tick.as_mut().reset(now + TICK);
-            self.pulls.lapse(now);
             self.silent = if self.heard { 0 } else { self.silent + 1 };
             self.heard = false;
-            if self.link.connects() != self.subscription.connects {
+            if self.link.connects() != self.subscription.connects || self.pull.is_lost(now) {
                 self.stale = Some(Stale::Ended);
             } else if self.silent >= SILENCE && self.stale.is_none() {
                 self.stale = Some(Stale::Silent);
@@ -283,7 +271,7 @@ impl Source {
         self.subscription = renewed?;
         self.stale = None;
         self.asking = None;
-        self.pulls.clear();
+        self.pull.over();
         Poll::Ready(Ok(()))
     }
 }
@@ -311,7 +299,7 @@ impl ConsumerSource for Source {
             {
                 self.asking = None;
                 if let Err(error) = asked {
-                    self.pulls.clear();
+                    self.pull.over();
                     self.stale = Some(Stale::Ended);
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -391,7 +379,7 @@ impl fmt::Debug for Source {
             .field("consumer", &self.link.consumer)
             .field("prefetch", &self.prefetch)
             .field("paused", &self.paused)
-            .field("outstanding", &self.pulls.outstanding())
+            .field("outstanding", &self.pull.outstanding())
             .finish_non_exhaustive()
     }
 }
