@@ -6,6 +6,7 @@ use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind, Source as _,
     rabbitmq::{DeadLetters, Source},
 };
+use futures::future::join_all;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -103,6 +104,26 @@ async fn the_end_is_heard_by_the_broker() {
     // Both were sent, so they were delivered, although one was not handed out.
     assert_eq!(next(&mut source).await.attempt(), Some(2));
     assert_eq!(next(&mut source).await.attempt(), Some(2));
+}
+
+/// RabbitMQ keeps acknowledgements back in the channel while a quorum queue has many to write down.
+#[tokio::test]
+async fn acknowledgements_that_are_kept_back_are_not_lost_at_the_end() {
+    const ALL: u16 = 1_000;
+    let queue = Queue::new().await;
+    for _ in 0..2 {
+        let bodies: Vec<String> = (0..ALL).map(|body| body.to_string()).collect();
+        queue.publish_all(&bodies).await;
+        let mut source = queue.builder().prefetch(ALL).build().unwrap();
+        let mut deliveries = Vec::new();
+        while deliveries.len() < ALL.into() {
+            deliveries.push(next(&mut source).await);
+        }
+        let settled = deliveries.iter_mut().map(|delivery| delivery.settle(&Settle::Ack));
+        assert!(join_all(settled).await.iter().all(Result::is_ok));
+        source.close().await.unwrap();
+        assert_eq!(queue.left(), 0);
+    }
 }
 
 #[tokio::test]

@@ -76,6 +76,12 @@ impl Queue {
         }
     }
 
+    /// Many at once.
+    pub async fn publish_all(&self, bodies: &[String]) {
+        let publishing = bodies.iter().map(|body| self.publish([body.as_str()]));
+        futures::future::join_all(publishing).await;
+    }
+
     pub async fn publish_with(&self, body: &str, properties: BasicProperties) {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let published = self.channel.basic_publish(

@@ -96,9 +96,9 @@
 //! # What it cannot do
 //!
 //! - **Acknowledgements are not confirmed** in AMQP 0-9-1. That one was settled says that it was sent on an
-//!   open channel. What was on its way when the connection broke is delivered again: at most the
-//!   prefetch. At the end the channel is closed in order, and the broker's answer to that says that it
-//!   has heard them all.
+//!   open channel. What was on its way when the connection broke, or was kept back in the broker's channel
+//!   because the queue was slow to write it down, is delivered again: at most the prefetch. At the
+//!   end the source makes sure that all have got through, before it closes the channel.
 //! - **Nothing is held for longer than `consumer_timeout`**, which is 30 minutes if the broker's configuration does
 //!   not say otherwise: there is no heartbeat for a delivery, and one that is held, or handled, for
 //!   longer closes the channel, gives everything on it back, and costs each a delivery. Raise it above your longest

@@ -33,6 +33,7 @@ pub async fn hard_shutdown<B: Broker>(broker: &B) {
     let running = start(broker, &dependency, breaker(), false, &ledger).await;
     eventually("some are handled", async || dependency.count_done() >= 100).await;
     dependency.fail(Trouble::BlackHole);
+    eventually("some are in hand", async || ledger.in_hand() > 0).await;
     let summary = running.shutdown(Duration::from_millis(10)).await;
     assert_summed_up(broker, &dependency, &ledger, &summary).await;
     assert!(summary.released > 0, "{summary:?}");
