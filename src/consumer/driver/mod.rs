@@ -353,7 +353,7 @@ where
     /// Has the source pull or pause, and tells the world.
     fn steer(&mut self, leave: Leave, now: Instant) {
         let consuming = self.phase == Phase::Consuming;
-        let room = self.source.prefetch().saturating_sub(self.hand.len());
+        let room = self.source.prefetch().max(1).saturating_sub(self.hand.len());
         self.flow.room = match leave {
             _ if !consuming => 0,
             Leave::Free => room,
