@@ -105,7 +105,7 @@
 //! - **One consumer's order is one process's.** Two processes that pull from one durable consumer share
 //!   its messages, whatever their keys; so for order run one of them, or give each subjects of its
 //!   own.
-//! - **A dead letter must fit.** The six headers make it larger than the message; one that was within
+//! - **A dead letter must fit.** Its headers make it larger than the message; one that was within
 //!   some 2 kB of the server's `max_payload` cannot be stored, and stays in hand with an error in the
 //!   status.
 //! - **An `inactive_threshold`** of a durable consumer runs while nothing is pulled: one that is shorter than an
