@@ -5,6 +5,8 @@
 mod broker;
 #[path = "consumer/chaos.rs"]
 mod chaos;
+#[path = "consumer/config.rs"]
+mod config;
 mod consumer_support;
 #[path = "consumer/gate.rs"]
 mod gate;

@@ -25,6 +25,10 @@ mod nats_server;
 mod process;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+#[cfg(feature = "rabbitmq")]
+#[path = "../../examples/consumers/brokers/rabbitmq.rs"]
+#[allow(dead_code, reason = "it is not killed here")]
+mod rabbitmq_server;
 
 use std::env;
 

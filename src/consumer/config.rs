@@ -74,7 +74,7 @@ impl ConsumerConfig {
             [("probe_after", &self.probe_after), ("reconnect_after", &self.reconnect_after)]
         {
             backoff.validate(POLICY, field)?;
-            if backoff.longest().is_zero() {
+            if backoff.delay_unjittered(0).is_zero() {
                 let rule = "must be above zero, or it would be tried again without a pause";
                 return Err(ConfigError::new(POLICY, field, rule, Duration::ZERO));
             }
@@ -152,9 +152,10 @@ impl<C> ConsumerBuilder<C> {
         self
     }
 
-    /// After a refusal by a policy that is not the [gate](Self::gate): how long until one held message
-    /// is tried again, by the number of refusals in a row. A refusal that says when to come back is
-    /// believed up to the longest of these delays, which must be above zero.
+    /// After a refusal by a policy that is not the [gate](Self::gate), and after a probe that failed before
+    /// the gate heard of it: how long until one held message is tried again, by the number of those in a
+    /// row. A refusal that says when to come back is believed up to the longest of these delays, which
+    /// must be above zero.
     ///
     /// Default: exponential from 100 ms to 5 s, spread over the upper half. A refusal costs next to
     /// nothing, and 5 s is what one may wait for after a recovery.

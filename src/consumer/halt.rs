@@ -21,6 +21,8 @@ pub(super) struct Halt {
     gate: Option<CircuitBreaker>,
     probe_after: Backoff,
     refused: Option<Refused>,
+    /// Probes of a half-open gate that it never heard of: something before it failed.
+    in_vain: Option<Refused>,
     since: Option<Instant>,
 }
 
@@ -45,7 +47,7 @@ pub(super) enum Leave {
 
 impl Halt {
     pub(super) fn new(gate: Option<CircuitBreaker>, probe_after: Backoff) -> Self {
-        Halt { gate, probe_after, refused: None, since: None }
+        Halt { gate, probe_after, refused: None, in_vain: None, since: None }
     }
 
     pub(super) fn gate(&self) -> Option<CircuitBreaker> {
@@ -60,9 +62,13 @@ impl Halt {
     /// What may be started at `now`. Notes when that began and ended to be less than everything.
     pub(super) fn leave(&mut self, now: Instant) -> Leave {
         let passage = self.gate.map_or(Passage::Free, CircuitBreaker::passage);
+        self.in_vain = self.in_vain.filter(|_| matches!(passage, Passage::Probes(_)));
         let leave = match (passage, self.refused) {
             (Passage::Shut { until }, _) => Leave::None { until },
-            (Passage::Probes(probes), _) => Leave::Probes(probes as usize),
+            (Passage::Probes(probes), _) => match self.in_vain {
+                Some(in_vain) if now < in_vain.next => Leave::None { until: Some(in_vain.next) },
+                _ => Leave::Probes(probes as usize),
+            },
             (Passage::Free, None) => Leave::Free,
             (Passage::Free, Some(refused)) if now >= refused.next => Leave::Probes(1),
             (Passage::Free, Some(refused)) => Leave::None { until: Some(refused.next) },
@@ -96,17 +102,20 @@ impl Halt {
         now: Instant,
         rng: &mut impl Rng,
     ) {
-        // The gate knows when it is over, and needs no second opinion.
-        if self.gate.is_some_and(|gate| gate.passage() != Passage::Free) {
-            return;
-        }
+        let row = match self.gate.map_or(Passage::Free, CircuitBreaker::passage) {
+            Passage::Free => &mut self.refused,
+            // It would let the next one pass at once, and that one may come to nothing as well.
+            Passage::Probes(_) if probe => &mut self.in_vain,
+            // The gate knows when it is over, and needs no second opinion.
+            Passage::Probes(_) | Passage::Shut { .. } => return,
+        };
         let longest = self.probe_after.longest();
-        let times = self.refused.map_or(0, |refused| refused.times);
+        let times = row.map_or(0, |refused| refused.times);
         let delay = self.probe_after.delay(times, rng);
         let first = later(now, hint.unwrap_or(delay).min(longest));
         // A hint that was followed and proved wrong does not make it spin.
         let again = later(now, hint.map_or(delay, |hint| hint.max(delay)).min(longest));
-        self.refused = Some(match self.refused {
+        *row = Some(match *row {
             None => Refused { times: 1, next: first },
             Some(_) if probe => Refused { times: times.saturating_add(1), next: again },
             // It was started before the first refusal, and adds nothing to it.
@@ -129,11 +138,12 @@ impl Halt {
 
     /// A message that was started as a probe has found the dependency at work.
     pub(super) fn probe_succeeded(&mut self) {
-        self.refused = None;
+        (self.refused, self.in_vain) = (None, None);
     }
 }
 
-fn later(now: Instant, delay: Duration) -> Instant {
+/// `delay` after `now`. Law 10: no delay overflows the clock.
+pub(super) fn later(now: Instant, delay: Duration) -> Instant {
     // Thirty years are as good as for ever, and no clock overflows by them.
     let longest = Duration::from_secs(86_400 * 365 * 30);
     now + delay.min(longest)

@@ -47,6 +47,8 @@ pub(super) struct Entry<D> {
     attempt: Option<u32>,
     /// Tries in hand that ended and count.
     tries: u32,
+    /// It was tried while the dependency was down.
+    pub(super) held: bool,
     /// Its key's hash. Two keys of one hash are one to us, and a little slower, no less ordered.
     key: Option<u64>,
     /// When the broker was last told that it is being worked on, and whether it is being told now.
@@ -70,6 +72,11 @@ pub(super) enum Stage {
 }
 
 impl<D> Entry<D> {
+    /// Whether this is a probe that was started after `since`.
+    fn is_probe_since(&self, since: Instant) -> bool {
+        matches!(self.stage, Stage::Running { probe: Some(started), .. } if started > since)
+    }
+
     /// How often it has been tried, the present or next time included.
     pub(super) fn attempts(&self) -> u32 {
         self.attempt.unwrap_or(1).max(1).saturating_add(self.tries)
@@ -111,11 +118,15 @@ impl<D: Delivery> Hand<D> {
 
     /// How many probes are being handled that were started after `since`.
     pub(super) fn probes_since(&self, since: Instant) -> usize {
-        let young = |entry: &&Entry<D>| match entry.stage {
-            Stage::Running { probe: Some(started), .. } => started > since,
-            _ => false,
-        };
-        self.entries.values().filter(young).count()
+        self.entries.values().filter(|entry| entry.is_probe_since(since)).count()
+    }
+
+    /// Whether there is one that may be started, or is a probe that was started after `since`, and that
+    /// was never held.
+    pub(super) fn has_untried(&self, since: Instant) -> bool {
+        let ready = self.ready.iter().filter_map(|id| self.entries.get(id));
+        let probes = self.entries.values().filter(|entry| entry.is_probe_since(since));
+        ready.chain(probes).any(|entry| !entry.held)
     }
 
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Entry<D>> {
@@ -152,6 +163,7 @@ impl<D: Delivery> Hand<D> {
             stage: Stage::Ready,
             attempt,
             tries: 0,
+            held: false,
             key,
             extended: now,
             extending: false,

@@ -79,7 +79,7 @@
 //! |---|---|
 //! | success | [`Ack`](Settle::Ack) |
 //! | [permanent](crate::Verdict::Permanent) or [final](crate::Verdict::Final) failure, payload that cannot be decoded | [`DeadLetter`](Settle::DeadLetter) with the reason |
-//! | transient, unreachable or throttled, after the stack's own retries; a panic of the handler | [`Retry`](Settle::Retry) after a jittered delay, the hint of a throttling service being its least; at [`max_deliveries`](ConsumerBuilder::max_deliveries) a dead letter |
+//! | transient, unreachable, throttled or [ignored](crate::Verdict::Ignored), after the stack's own retries; a panic of the handler | [`Retry`](Settle::Retry) after a jittered delay, the hint of a throttling service being its least; at [`max_deliveries`](ConsumerBuilder::max_deliveries) a dead letter |
 //! | refused by a policy: an open circuit, say | [held](Decision::Hold) |
 //! | any of the failures of the third row while the gate is not closed, or after a refusal | held: it is the dependency's failure, and no message's |
 //! | arrived with more deliveries behind it than it may have | a dead letter, unhandled: it may be what kills the process |
@@ -92,11 +92,13 @@
 //! # The pause
 //!
 //! With a [gate](ConsumerBuilder::gate), nothing is pulled and no handler starts while its circuit is
-//! open. When the open time is over as many messages as there are probes are handed to the handler, from
-//! what is in hand, or pulled for that if nothing is. They close the circuit, and everything goes on
-//! at once; or they open it again, and go behind the others in hand, so that the next probe is another
-//! message: one that is itself what fails does not hold up the recovery. Neither spends a delivery.
-//! What is in hand is *extended* meanwhile, where the broker wants to hear of it.
+//! open; what had been asked for before, and comes now, is held with the rest. When the open time is over
+//! as many messages as there are probes are handed to the handler, from what is in hand, or pulled
+//! for that if nothing is. They close the circuit, and everything goes on at once; or they open it
+//! again and go behind the others in hand, so that the next probe is another message. Where all that is
+//! in hand was such a probe already, one more is pulled for the next, as long as there is room: what is
+//! in hand may itself be what fails, and must not hold up the recovery. No probe spends a delivery. What
+//! is in hand is *extended* meanwhile, where the broker wants to hear of it.
 //!
 //! Without a gate a refusal is noticed all the same, and then one message at a time finds out
 //! whether it is over, after [`probe_after`](ConsumerBuilder::probe_after).
@@ -112,9 +114,10 @@
 //!   the broker has confirmed its copy. What is not settled is delivered again; so a handler must
 //!   bear being called twice for one message.
 //! - **A handler that panics** fails its own message.
-//! - **Shutdown**: pulling stops, what runs may finish until the deadline with its heartbeats going on, what
-//!   finished is settled, the rest is given back. A process that is killed costs each message that it
-//!   had in hand one delivery, and those are at most the prefetch.
+//! - **Shutdown**: pulling stops, what runs may finish until the deadline with the heartbeats of all in hand going
+//!   on, what finished is settled, and then the rest is given back. A shutdown or a kill costs each message
+//!   that was in hand one delivery, where the broker counts them, and those are at most the prefetch; tries in
+//!   hand are forgotten with the process.
 //! - **A broker that goes away** is asked again, later and later, and work goes on when it is back. What could
 //!   not be settled meanwhile is [counted](Summary::unconfirmed) and logged, not passed over.
 //!
@@ -131,6 +134,9 @@ mod handling;
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub mod nats;
 mod outcome;
+#[cfg(feature = "rabbitmq")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rabbitmq")))]
+pub mod rabbitmq;
 mod running;
 mod settle;
 mod source;

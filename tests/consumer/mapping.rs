@@ -136,7 +136,7 @@ async fn no_decision_goes_beyond_the_deliveries_that_are_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_a_decision_that_panics_is_left_to_the_default() {
+async fn law_12_a_decision_that_panics_is_a_panic_of_the_handler() {
     let rig = Rig::with(2);
     let consumer = consumer().decide(|outcome| match outcome.handled {
         Handled::Verdict(Verdict::Success) => None,

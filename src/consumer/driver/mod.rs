@@ -1,5 +1,6 @@
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,14 +11,14 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{futures::Notified, mpsc},
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, coop::consume_budget},
     time::{Instant, Sleep},
 };
 
 use super::{
     Consumer, Delivery, Settle, SettleError, Source,
     config::{ConsumerConfig, Decide},
-    halt::{Halt, Leave, ON_ITS_WAY},
+    halt::{Halt, Leave, ON_ITS_WAY, later},
     hand::{Hand, Id, Stage},
     handling::Finished,
     running::Shared,
@@ -68,6 +69,10 @@ struct Flow {
     failures: u32,
     failed_at: Option<Instant>,
     ask_again: Option<Instant>,
+    /// Until when the last probe is taken to be on its way.
+    probing_until: Option<Instant>,
+    /// Whether it was a probe before.
+    probes_again: bool,
     /// It has said that there will not be another delivery, and is not asked any more.
     ended: bool,
     /// What was last shown to the world.
@@ -152,6 +157,8 @@ where
             }
             let event = self.event(wake).await;
             self.on(event);
+            // A source that always has something, and room for it, must not keep others from running.
+            consume_budget().await;
         }
         self.shared.stopping();
         // Handlers that do not stop when they are told to are left behind.
@@ -162,7 +169,6 @@ where
             Ok(Err(error)) => self.shared.source_failed(Instant::now(), &error),
             Err(late) => self.shared.source_failed(Instant::now(), &late),
         }
-        self.shared.load(0, 0);
     }
 
     /// What was not settled in time goes back to the broker by itself, and nobody can say when.
@@ -207,15 +213,15 @@ where
 
         let gate = match leave {
             Leave::None { until } => until,
-            // The probes that are on their way may never have reached the breaker.
-            Leave::Probes(_) if self.hand.has_ready() => Some(now + ON_ITS_WAY),
             Leave::Free | Leave::Probes(_) => None,
         };
+        // The probes that are on their way may never have reached the breaker.
+        let probing = self.flow.probing_until.filter(|until| now < *until);
         let phase = match self.phase {
             Phase::Consuming | Phase::Ended => None,
             Phase::Draining { until } | Phase::LastWords { until } => Some(until),
         };
-        [self.hand.next_due(), gate, phase, self.extend_at, self.flow.ask_again]
+        [self.hand.next_due(), gate, probing, phase, self.extend_at, self.flow.ask_again]
             .into_iter()
             .flatten()
             .min()
@@ -223,17 +229,21 @@ where
 
     /// What has waited long enough goes on.
     fn fall_due(&mut self, now: Instant) {
-        match self.phase {
+        let due = match self.phase {
             Phase::Draining { until } if now >= until => {
                 self.handlers.abort_all();
                 self.phase = Phase::LastWords { until: now + LAST_WORDS };
+                // Whatever was put off: there may be no later.
+                later(now, Duration::MAX)
             }
-            Phase::Consuming | Phase::Ended | Phase::Draining { .. } | Phase::LastWords { .. } => {}
-        }
+            Phase::Consuming | Phase::Ended | Phase::Draining { .. } | Phase::LastWords { .. } => {
+                now
+            }
+        };
         if self.flow.ask_again.is_some_and(|at| at <= now) {
             self.flow.ask_again = None;
         }
-        while let Some(id) = self.hand.pop_due(now) {
+        while let Some(id) = self.hand.pop_due(due) {
             let stage = self.hand.get_mut(id).map(|entry| entry.stage.clone());
             match stage {
                 Some(Stage::SettlingLater { settle, failures }) => {
@@ -267,6 +277,14 @@ where
         }
     }
 
+    /// One, for the next probe, where all that is in hand was a probe in vain, and one of those has just
+    /// been tried again: what is in hand may be what fails, and then a recovery would never be noticed.
+    fn wants_another(&self, now: Instant) -> usize {
+        let probing = self.flow.probing_until.is_some_and(|until| now < until);
+        let since = now.checked_sub(ON_ITS_WAY).unwrap_or(now);
+        usize::from(probing && self.flow.probes_again && !self.hand.has_untried(since))
+    }
+
     fn probes_on_their_way(&self, now: Instant) -> usize {
         match now.checked_sub(ON_ITS_WAY) {
             Some(since) => self.hand.probes_since(since),
@@ -279,7 +297,7 @@ where
         let Some(id) = self.hand.next_ready() else { return false };
         let max = self.config.max_deliveries;
         let Some(entry) = self.hand.get_mut(id) else { return true };
-        let attempts = entry.attempts();
+        let (attempts, held) = (entry.attempts(), entry.held);
         let Some(delivery) = &entry.delivery else { return true };
         if delivery.is_lost() {
             let during = "handling";
@@ -293,11 +311,18 @@ where
             self.settle(id, Settle::DeadLetter { reason: reason.into() }, 0);
             return true;
         }
-        let work = (self.work)(id, delivery.payload());
-        let task = self.handlers.spawn(work).id();
+        // The handler and the classifier are cloned for it, which is the user's code as well.
+        let work = catch_unwind(AssertUnwindSafe(|| (self.work)(id, delivery.payload())));
+        let task = match work {
+            Ok(work) => self.handlers.spawn(work),
+            Err(panic) => self.handlers.spawn(async { resume_unwind(panic) }),
+        };
+        let task = task.id();
         self.hand.start(id, task, probe.then_some(now));
         if probe {
             self.halt.probing(now);
+            self.flow.probing_until = Some(now + ON_ITS_WAY);
+            self.flow.probes_again = held;
         }
         true
     }
@@ -328,15 +353,16 @@ where
     /// Has the source pull or pause, and tells the world.
     fn steer(&mut self, leave: Leave, now: Instant) {
         let consuming = self.phase == Phase::Consuming;
-        let room = self.source.prefetch().saturating_sub(self.hand.len());
+        let room = self.source.prefetch().max(1).saturating_sub(self.hand.len());
         self.flow.room = match leave {
             _ if !consuming => 0,
             Leave::Free => room,
             // A probe is taken from what is in hand; only without that is there anything to pull.
             Leave::Probes(probes) if !self.hand.has_ready() => {
-                room.min(probes.saturating_sub(self.probes_on_their_way(now)))
+                let free = probes.saturating_sub(self.probes_on_their_way(now));
+                room.min(free.max(self.wants_another(now)))
             }
-            Leave::Probes(_) | Leave::None { .. } => 0,
+            Leave::Probes(_) | Leave::None { .. } => room.min(self.wants_another(now)),
         };
         let pull = consuming && (leave == Leave::Free || self.flow.room > 0);
         if pull == self.flow.paused {
@@ -363,10 +389,10 @@ where
             return;
         };
         let half = (every / 2).max(Duration::from_millis(1));
-        if now < *self.extend_at.get_or_insert(now + half) {
+        if now < *self.extend_at.get_or_insert(later(now, half)) {
             return;
         }
-        self.extend_at = Some(now + half);
+        self.extend_at = Some(later(now, half));
         for id in self.hand.ids() {
             let Some(entry) = self.hand.get_mut(id) else { continue };
             let Some(delivery) = &entry.delivery else { continue };
@@ -433,5 +459,13 @@ where
             Some(Err(error)) => Event::SourceFailed(error),
             None => Event::SourceEnded,
         })
+    }
+}
+
+/// However it ends: with a panic of the source, with the runtime.
+impl<Src: Source, W> Drop for Driver<Src, W> {
+    fn drop(&mut self) {
+        self.shared.stopping();
+        self.shared.load(0, 0);
     }
 }

@@ -8,6 +8,7 @@ use super::{Driver, Event, Phase, Settled};
 use crate::{
     consumer::{
         Decision, Delivery, Handled, Outcome, Settle, SettleError, SettleErrorKind, Source,
+        halt::later,
         hand::{Id, Stage},
         handling::{Finished, panic_message},
         outcome::Circumstances,
@@ -60,16 +61,18 @@ where
         let now = Instant::now();
         let backoff = &self.config.reconnect_after;
         // A row of errors ends when it has been quiet for longer than the row would have been.
-        if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest() * 2) {
+        if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest().saturating_mul(2)) {
             self.flow.failures = 0;
         }
-        self.flow.ask_again = Some(now + backoff.delay(self.flow.failures, &mut self.rng));
+        let delay = backoff.delay(self.flow.failures, &mut self.rng);
+        self.flow.ask_again = Some(later(now, delay));
         self.flow.failures = self.flow.failures.saturating_add(1);
         self.flow.failed_at = Some(now);
         self.shared.source_failed(now, error);
     }
 
     fn source_ended(&mut self) {
+        self.shared.stopping();
         self.flow.ended = true;
         if self.phase == Phase::Consuming {
             self.phase = Phase::Ended;
@@ -113,54 +116,64 @@ where
         let probe = matches!(entry.stage, Stage::Running { probe: Some(_), .. });
         let (attempt, in_hand) =
             (entry.attempts(), entry.stays_in_hand() || !self.source.redelivers());
-        let outcome = Outcome { handled, reason, attempt };
-        let decision = self.decide(&outcome);
-        if !matches!(decision, Decision::Settle(Settle::Ack)) {
-            self.shared.error(reason.clone());
+        let mut outcome = Outcome { handled, reason, attempt };
+        let own = self.own_decision(&outcome);
+        if let Err(reason) = &own {
+            (outcome.handled, outcome.reason) = (Handled::Panicked, reason);
         }
-        self.probed(probe, handled, &decision, now);
+        let decision = match &own {
+            Ok(Some(Decision::Settle(settle))) => outcome.bounded(settle.clone(), &self.config),
+            Ok(Some(Decision::Hold)) => Decision::Hold,
+            Ok(None) | Err(_) => {
+                let circumstances = Circumstances { halted: self.halt.is_on() };
+                outcome.decide(&self.config, circumstances, &mut self.rng)
+            }
+        };
+        if !matches!(decision, Decision::Settle(Settle::Ack)) {
+            self.shared.error(String::from(outcome.reason));
+        }
+        self.probed(probe, outcome.handled, &decision, now);
         match decision {
-            // There will be no later.
-            Decision::Hold if self.is_stopping() => self.settle(id, Settle::Release, 0),
+            // There will be no later; it goes back with the others.
+            Decision::Hold if self.is_stopping() => self.hand.hold(id),
             Decision::Settle(Settle::Retry { .. }) if in_hand && self.is_stopping() => {
-                self.settle(id, Settle::Release, 0);
+                self.hand.hold(id);
             }
             Decision::Hold => {
                 self.shared.held();
                 self.hand.hold(id);
+                if let Some(entry) = self.hand.get_mut(id) {
+                    entry.held = true;
+                }
             }
             Decision::Settle(Settle::Retry { after }) if in_hand => {
                 self.shared.retried_in_hand();
-                self.hand.try_again_at(id, now + after);
+                self.hand.try_again_at(id, later(now, after));
             }
             Decision::Settle(settle) => self.settle(id, settle, 0),
         }
     }
 
-    fn decide(&mut self, outcome: &Outcome<'_>) -> Decision {
-        let own = self.decide.as_ref().and_then(|decide| {
-            catch_unwind(AssertUnwindSafe(|| decide(outcome))).unwrap_or_else(|panic| {
-                self.shared.panicked(&panic_message(&*panic));
-                None
-            })
-        });
-        match own {
-            Some(Decision::Settle(settle)) => outcome.bounded(settle, &self.config),
-            Some(Decision::Hold) => Decision::Hold,
-            None => {
-                let circumstances = Circumstances { halted: self.halt.is_on() };
-                outcome.decide(&self.config, circumstances, &mut self.rng)
-            }
-        }
+    /// What the user's own function says; or what it said when it panicked.
+    fn own_decision(&self, outcome: &Outcome<'_>) -> Result<Option<Decision>, String> {
+        let Some(decide) = &self.decide else { return Ok(None) };
+        catch_unwind(AssertUnwindSafe(|| decide(outcome))).map_err(|panic| {
+            let reason = panic_message(&*panic);
+            self.shared.panicked(&reason);
+            reason
+        })
     }
 
     /// What this outcome says about the dependency.
     fn probed(&mut self, probe: bool, handled: Handled, decision: &Decision, now: Instant) {
         match (handled, decision) {
-            (Handled::Verdict(verdict), Decision::Hold) => {
-                self.halt.held(probe, verdict.retry_after(), now, &mut self.rng);
+            (_, Decision::Hold) => {
+                let hint = match handled {
+                    Handled::Verdict(verdict) => verdict.retry_after(),
+                    Handled::Panicked | Handled::Undecodable => None,
+                };
+                self.halt.held(probe, hint, now, &mut self.rng);
             }
-            (Handled::Panicked, Decision::Hold) => self.halt.held(probe, None, now, &mut self.rng),
             (Handled::Verdict(Verdict::Success | Verdict::Permanent), _) if probe => {
                 self.halt.probe_succeeded();
             }
@@ -202,7 +215,8 @@ where
         } else {
             self.shared.error(format!("{}: {error}", settle.as_str()));
             let delay = self.config.reconnect_after.delay(failures - 1, &mut self.rng);
-            self.hand.settle_again_at(id, delivery, failures, Instant::now() + delay);
+            let at = later(Instant::now(), delay);
+            self.hand.settle_again_at(id, delivery, failures, at);
         }
     }
 }

@@ -1,0 +1,14 @@
+//! The source for RabbitMQ, against a real broker.
+#![cfg(feature = "rabbitmq")]
+#![allow(missing_docs, unreachable_pub)]
+
+#[path = "../examples/consumers/brokers/rabbitmq.rs"]
+mod broker;
+mod consumer_rabbitmq {
+    mod connection;
+    mod copies;
+    mod deliveries;
+    pub mod queue;
+    mod scenario;
+}
+mod consumer_support;
