@@ -178,7 +178,9 @@ async fn a_delivery_that_is_extended_stays_ours() {
     // The proof that it was this that kept it.
     let again = next(&mut source, 3).await.unwrap();
     assert_eq!((again.attempt(), body(&again)), (Some(2), "slow".to_owned()));
+    // Late, and taken all the same.
     ack(slow).await;
+    assert_eq!(nats.left().await, 0);
 }
 
 #[tokio::test]

@@ -77,7 +77,9 @@ impl SourceBuilder {
     /// `max_ack_pending` of the JetStream consumer.
     ///
     /// At least as many as handlers run at a time, and some more, so that none of them waits while
-    /// the next messages are on their way. A consumer that is killed costs each of them a delivery.
+    /// the next messages are on their way: the server is asked again when it has sent what it was asked for,
+    /// so within the time of a way there and back the handlers live on what is in hand. A consumer that is
+    /// killed costs each of them a delivery.
     ///
     /// Default: 64, a few times the handlers that most consumers run. (A pull of the client itself asks
     /// for 200, and has no handlers to hold them for.)

@@ -64,11 +64,11 @@
 //!
 //! # How it works
 //!
-//! - **Pulling.** The server is asked for as many messages as there is room for, less those that are on
-//!   their way: never more than the [prefetch](SourceBuilder::prefetch) are with the consumer. (The
-//!   client's own `messages()` asks for the next hundred while yours wait.) A request waits at the
-//!   server for 10 seconds, with a heartbeat every two; where those fail to come, and after each new
-//!   connection, the consumer is looked up and asked anew.
+//! - **Pulling.** The server is asked for as many messages as there is room for, with one request at a time:
+//!   never more than the [prefetch](SourceBuilder::prefetch) are with the consumer. (The client's own
+//!   `messages()` asks for the next hundred while yours wait.) A request waits at the server for 10
+//!   seconds, with a heartbeat every two; where those fail to come, and after each new connection, the
+//!   consumer is looked up and asked anew.
 //! - **The pause.** Nothing is asked for. A request that waits at the server cannot be taken back: what
 //!   still comes for it, in its 10 seconds, is held with the rest.
 //! - **`ack_wait`** is the time after which the server delivers a message again. Everything in hand is
@@ -105,7 +105,7 @@
 //! - **One consumer's order is one process's.** Two processes that pull from one durable consumer share
 //!   its messages, whatever their keys; so for order run one of them, or give each subjects of its
 //!   own.
-//! - **A dead letter must fit.** The six headers make it larger than the message; one that was within
+//! - **A dead letter must fit.** Its headers make it larger than the message; one that was within
 //!   some 2 kB of the server's `max_payload` cannot be stored, and stays in hand with an error in the
 //!   status.
 //! - **An `inactive_threshold`** of a durable consumer runs while nothing is pulled: one that is shorter than an
