@@ -5,3 +5,6 @@ mod source;
 
 pub use settle::{Decision, Settle, SettleError, SettleErrorKind};
 pub use source::{Delivery, Source};
+
+#[cfg(feature = "kafka")]
+pub mod kafka;
