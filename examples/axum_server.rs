@@ -19,7 +19,7 @@ use buttress::{
     CircuitBreaker, Error, ServiceErrors, Stack, TaskContext,
     http::{ExtensionContext, InboundLayer, PropagateLayer, Refusals},
 };
-use reqwest::{Client, Method, Request};
+use reqwest::{Client, Method, Request, redirect::Policy};
 use tokio::{net::TcpListener, time::Instant};
 use tower::ServiceExt;
 
@@ -34,7 +34,7 @@ fn shop(breaker: CircuitBreaker, warehouse: &str) -> Router {
         .timeout(Duration::from_secs(1))
         .layer(PropagateLayer::new().context(TaskContext))
         .layer(ServiceErrors)
-        .service(Client::builder().no_proxy().build().expect("nothing is configured"));
+        .service(http_client().expect("nothing is configured"));
     let ask = |path: &str| {
         let url = format!("{warehouse}{path}").parse().expect("an address makes a URL");
         let client = client.clone();
@@ -107,10 +107,16 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
+/// It asks no proxy of the environment to reach the loopback. And it follows no redirect: when one
+/// leads nowhere, a client only says that nothing was sent.
+fn http_client() -> reqwest::Result<Client> {
+    Client::builder().no_proxy().redirect(Policy::none()).build()
+}
+
 /// Any client that says how long it waits. Responses to refusals also have a `Retry-After`.
 async fn get_from(server: &str, path: &str, ms: u64) -> reqwest::Result<(StatusCode, String)> {
-    let client = Client::builder().no_proxy().build()?;
-    let response = client.get(format!("{server}{path}")).header(TIME_LEFT, ms).send().await?;
+    let request = http_client()?.get(format!("{server}{path}")).header(TIME_LEFT, ms);
+    let response = request.send().await?;
     Ok((response.status(), response.text().await?))
 }
 

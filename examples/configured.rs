@@ -36,11 +36,11 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use buttress::{
-    CircuitBreaker, Fallback, Retry, ServiceErrors, Stack, Standard, StandardConfig,
+    CircuitBreaker, ServiceErrors, Stack, Standard, StandardConfig,
     http::{Idempotent, Responses},
 };
 use config::{Config, Environment, File};
-use reqwest::{Client, Method, Request, Response, Url};
+use reqwest::{Client, Method, Request, Response, Url, redirect::Policy};
 use tokio::net::TcpListener;
 use tower::{Service, ServiceExt};
 
@@ -108,8 +108,10 @@ fn exit(code: u8, error: &dyn Error) -> ExitCode {
 
 async fn make_some_calls(standard: Standard) -> Result<(), Box<dyn Error>> {
     let url = start_server().await?;
-    // No proxy of the environment is asked to reach the loopback.
-    let client = protected(standard, Client::builder().no_proxy().build()?);
+    // No proxy of the environment is asked to reach the loopback. And no redirect is followed: when
+    // one leads nowhere, a client only says that nothing was sent, and so anything is sent again.
+    let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+    let client = protected(standard, client);
     for number in 1..=20 {
         match client.clone().oneshot(Request::new(Method::GET, url.clone())).await {
             Ok(response) => println!("call {number:>2}: {}", response.text().await?),
@@ -122,8 +124,12 @@ async fn make_some_calls(standard: Standard) -> Result<(), Box<dyn Error>> {
     for transition in breaker.map(|breaker| breaker.transitions).unwrap_or_default() {
         println!("breaker: {transition}");
     }
-    println!("retry: {:?}", standard.retry().map(Retry::counts));
-    println!("fallback: {:?}", standard.fallback().map(Fallback::counts));
+    if let Some(retry) = standard.retry() {
+        println!("retry: {:?}", retry.counts());
+    }
+    if let Some(fallback) = standard.fallback() {
+        println!("fallback: {:?}", fallback.counts());
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use axum::{
 use buttress::{
     CircuitBreaker, Error, PolicyError, PolicyErrorKind, Retry, ServiceErrors, Stack, StackError,
 };
-use reqwest::{Client, Method, Request, Response, Url};
+use reqwest::{Client, Method, Request, Response, Url, redirect::Policy};
 use tokio::net::TcpListener;
 use tower::{Service, ServiceExt};
 
@@ -47,8 +47,10 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let shop = start_shop().await?;
     let breaker = CircuitBreaker::builder("shop").consecutive_failures(4).build()?;
     let retry = Retry::builder("shop").max_attempts(3).build()?;
-    // No proxy of the environment is asked to reach the loopback.
-    let client = protected(breaker, retry, Client::builder().no_proxy().build()?);
+    // No proxy of the environment is asked to reach the loopback. And no redirect is followed: when
+    // one leads nowhere, a client only says that nothing was sent, and so an order is sent again.
+    let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+    let client = protected(breaker, retry, client);
 
     println!("Every third request to /orders is answered, the others get a 503.");
     let list = Request::new(Method::GET, shop.join("/orders")?);

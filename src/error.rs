@@ -308,7 +308,7 @@ impl PolicyError {
     }
 
     /// Whether it was the caller who left too little time, so that it says nothing about the service.
-    #[cfg_attr(not(feature = "http"), allow(dead_code))] // only told over the wire
+    #[cfg_attr(not(any(feature = "consumer", feature = "http")), allow(dead_code))]
     pub(crate) const fn is_callers_hurry(&self) -> bool {
         matches!(self.reason, Reason::CallerTimedOut(_) | Reason::DeadlineTooShort { .. })
     }

@@ -27,7 +27,8 @@ pub trait CloneRequest<Req> {
     /// A copy to send again, or `None` if there can be none (a streaming body, say).
     fn clone_request(&self, request: &Req) -> Option<Req>;
 
-    /// Whether it may be sent again after an attempt that may have been executed. Always, unless said otherwise.
+    /// Whether it may be sent again after an attempt that may have been executed. Always, unless said
+    /// otherwise.
     fn repeats(&self, _request: &Req) -> Repeats {
         Repeats::Always
     }

@@ -341,6 +341,18 @@ fn describe() {
         Unit::Count,
         "Fallbacks taken, by what stood in; `uncloneable` and `not_idempotent` could not be taken"
     );
+    #[cfg(feature = "consumer")]
+    describe_counter!(
+        "buttress_consumer_messages_total",
+        Unit::Count,
+        "Deliveries that a consumer is done with, by what became of them"
+    );
+    #[cfg(feature = "consumer")]
+    describe_gauge!(
+        "buttress_consumer_paused",
+        Unit::Count,
+        "1 while a consumer does not pull because its dependency is down, else 0"
+    );
 }
 
 /// A header that a trusted caller sent could not be read, and is ignored.
@@ -410,6 +422,69 @@ pub(crate) fn places_taken(name: &'static str, places: usize) {
     );
     #[cfg(not(feature = "tracing"))]
     let _ = (name, places);
+}
+
+/// A consumer stops pulling, or pulls again.
+#[cfg(feature = "consumer")]
+pub(crate) fn consumer_paused(name: &'static str, paused: bool, why: &str) {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("buttress_consumer_paused", "name" => name).set(if paused { 1.0 } else { 0.0 });
+    #[cfg(feature = "tracing")]
+    if paused {
+        tracing::warn!(name, why, "consumer paused");
+    } else {
+        tracing::info!(name, "consumer goes on");
+    }
+    let _ = (name, paused, why);
+}
+
+/// A message was put aside.
+#[cfg(feature = "consumer")]
+pub(crate) fn dead_letter(name: &'static str, reason: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(name, reason, "dead letter");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, reason);
+}
+
+/// The broker was not, or not surely, told of what became of a message.
+#[cfg(feature = "consumer")]
+pub(crate) fn not_settled(name: &'static str, settle: &str, error: &dyn std::fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(name, settle, %error, "delivery not settled");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, settle, error);
+}
+
+/// The handler of a consumer panicked.
+#[cfg(feature = "consumer")]
+pub(crate) fn handler_panicked(name: &'static str, message: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(name, message, "handler panicked");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, message);
+}
+
+/// A consumer's source gave an error; the first one in a row is worth a warning.
+#[cfg(feature = "consumer")]
+pub(crate) fn source_failed(name: &'static str, first: bool, error: &dyn std::fmt::Display) {
+    #[cfg(feature = "tracing")]
+    if first {
+        tracing::warn!(name, %error, "source failed");
+    } else {
+        tracing::debug!(name, %error, "source failed again");
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, first, error);
+}
+
+/// A consumer's source gives deliveries again.
+#[cfg(feature = "consumer")]
+pub(crate) fn source_works(name: &'static str) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(name, "source works again");
+    #[cfg(not(feature = "tracing"))]
+    let _ = name;
 }
 
 /// Somebody builds policies by the thousand.

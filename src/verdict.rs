@@ -16,8 +16,9 @@
 //! | [`Ignored`](Verdict::Ignored) | not counted | stop | no | if asked for | cancelled by the caller |
 //!
 //! An error that a policy raised itself never reaches your classifier: a timeout is `Transient`
-//! (unless it was the caller's own, shorter limit), every other refusal is `Refused`. So a natural `Err(_) => Transient` neither retries an open
-//! circuit nor counts a breaker's own refusals against it.
+//! (unless it was the caller's own, shorter limit), every other refusal is `Refused`. So a natural
+//! `Err(_) => Transient` neither retries an open circuit nor counts a breaker's own refusals against
+//! it.
 //!
 //! Three ways to say what a failure is, from the least to the most:
 //!

@@ -12,8 +12,8 @@ const NEVER: u64 = (1 << TIME_BITS) - 1;
 const FOUR_YEARS: Duration = Duration::from_micros(1 << (TIME_BITS - 1));
 
 /// When the outstanding probes of a half-open phase are overdue: 48 bits of microseconds since four
-/// years before the breaker was built (for a clock may be behind the builder's), tagged with the low bits of the generation, so that a probe of
-/// one phase cannot move the deadline of the next.
+/// years before the breaker was built (for a clock may be behind the builder's), tagged with the low
+/// bits of the generation, so that a probe of one phase cannot move the deadline of the next.
 #[derive(Debug)]
 pub(super) struct Deadline {
     origin: Tick,

@@ -125,7 +125,13 @@ impl Gate {
 
     /// Whether another probe may start, or be reserved.
     pub(super) const fn has_free_probe(self, probes: u32) -> bool {
-        self.outstanding() + self.reserved() + self.succeeded() + self.failed() < probes
+        self.free_probes(probes) > 0
+    }
+
+    /// How many probes may still start, or be reserved.
+    pub(super) const fn free_probes(self, probes: u32) -> u32 {
+        let had = self.outstanding() + self.reserved() + self.succeeded() + self.failed();
+        probes.saturating_sub(had)
     }
 
     pub(super) fn start_probe(self, probes: u32) -> Option<Gate> {

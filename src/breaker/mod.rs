@@ -167,6 +167,8 @@ mod layer;
 mod ledger;
 #[cfg(all(test, buttress_loom))]
 mod loom;
+#[cfg(feature = "consumer")]
+mod passage;
 mod reason;
 mod recent;
 mod service;
@@ -186,6 +188,8 @@ pub use future::CircuitBreakerFuture;
 pub use handle::CircuitBreaker;
 pub use keyed::KeyedCircuitBreaker;
 pub use layer::{CircuitBreakerLayer, ReleasingCircuitBreakerLayer};
+#[cfg(feature = "consumer")]
+pub(crate) use passage::Passage;
 pub use reason::OpenReason;
 pub use service::CircuitBreakerService;
 pub use snapshot::{Probes, Snapshot};

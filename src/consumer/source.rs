@@ -95,6 +95,13 @@ pub trait Delivery: Send + 'static {
         None
     }
 
+    /// Whether it has passed to somebody else already, as far as can be told without asking. The
+    /// consumer does not hand such a delivery to the handler: the broker delivers it again, and it would be
+    /// handled twice, and out of order.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Tells the broker what became of it, and waits until the broker has confirmed that, as far as it
     /// does. After an error that says [`Unconfirmed`](super::SettleErrorKind::Unconfirmed) it may be
     /// called again.
@@ -105,10 +112,7 @@ pub trait Delivery: Send + 'static {
     /// # Errors
     ///
     /// When the broker did not confirm it.
-    fn settle(
-        &mut self,
-        settle: &Settle,
-    ) -> impl Future<Output = Result<(), SettleError>> + Send;
+    fn settle(&mut self, settle: &Settle) -> impl Future<Output = Result<(), SettleError>> + Send;
 
     /// Tells the broker that it is still being worked on. Called every
     /// [`extend_every`](Source::extend_every), while it is held and while it is handled.

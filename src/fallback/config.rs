@@ -61,9 +61,9 @@ impl FallbackBuilder {
     /// Which outcomes the fallback answers: at least one kind of verdict, and not `Success`.
     ///
     /// Default: `Transient`, `Unreachable`, `Throttled`, `Final` and `Refused`, which are the ways in
-    /// which a service is not there. A `Permanent` answer (a 404, a validation error) *is* an answer, and replacing it
-    /// would hide a mistake of the caller's; an `Ignored` outcome is one that nobody waits for.
-    /// Name those two where you know better.
+    /// which a service is not there. A `Permanent` answer (a 404, a validation error) *is* an answer,
+    /// and replacing it would hide a mistake of the caller's; an `Ignored` outcome is one that nobody
+    /// waits for. Name those two where you know better.
     pub fn when(mut self, kinds: impl IntoIterator<Item = VerdictKind>) -> Self {
         self.config.when = kinds.into_iter().collect();
         self

@@ -73,8 +73,8 @@ impl Fallback {
     ///
     /// The function gets the outcome itself (which is `Ok` where a classifier calls a response a
     /// failure) and may give it back as it is: such a call counts as failed. It runs inside `poll`
-    /// or `call`, so it should not block. The request is never cloned. The function is kept for the life of
-    /// the process, so make the layer once and not per call.
+    /// or `call`, so it should not block. The request is never cloned. The function is kept for the
+    /// life of the process, so make the layer once and not per call.
     pub fn to_fn<F, Res, Err>(self, function: F) -> FallbackLayer<Function<F, Res, Err>>
     where
         F: Fn(Result<Res, Err>) -> Result<Res, Err> + Send + Sync + 'static,

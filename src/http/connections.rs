@@ -15,7 +15,7 @@ use crate::verdict::{Classify, Verdict};
 /// use buttress::{CircuitBreaker, ServiceErrors, Stack, http};
 ///
 /// # #[cfg(feature = "reqwest")]
-/// # fn build() -> Result<(), buttress::ConfigError> {
+/// # fn build() -> Result<(), Box<dyn std::error::Error>> {
 /// let answers = CircuitBreaker::builder("payments").build()?;
 /// let connections = CircuitBreaker::builder("payments-connections").consecutive_failures(5).build()?;
 ///
@@ -23,10 +23,13 @@ use crate::verdict::{Classify, Verdict};
 ///     .breaker(answers)
 ///     .layer(connections.layer().classify(http::Connections))
 ///     .layer(ServiceErrors)
-///     .service(reqwest::Client::new());
+///     .service(reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?);
 /// # let _ = client;
 /// # Ok(()) }
 /// ```
+///
+/// The client follows no redirects: where one leads to another host, it would be the connection to
+/// that which failed, and this breaker that counted it.
 ///
 /// A client with a pool connects now and then, and reuses connections in between: each request that
 /// found one counts as a connection that works. A timeout further in is a failure here as

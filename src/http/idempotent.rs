@@ -37,8 +37,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub struct Idempotent;
 
 impl Idempotent {
-    /// [`Idempotent`], and also what this function says may be executed twice: for requests that cannot be marked,
-    /// reqwest's, and for rules about paths.
+    /// [`Idempotent`], and also what this function says may be executed twice: for requests that
+    /// cannot be marked, reqwest's, and for rules about paths.
     ///
     /// ```
     /// use buttress::{CloneRequest, Repeats, http::Idempotent};

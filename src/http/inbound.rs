@@ -24,9 +24,10 @@ use crate::{
 ///
 /// **Nothing is read unless you say [`trust_inbound`](Self::trust_inbound)**, for anybody can write
 /// a header: without it they are taken away, so that a proxy does not hand them on to a tier that
-/// trusts the proxy (and tonic does not find a stranger's `grpc-timeout`). What is read can only shorten: a sooner deadline that the request, the task or
-/// [`limit`](Self::limit) has, holds. A value that cannot be read is ignored (and told at DEBUG, with
-/// feature `tracing`), and a time of more than a year is a year.
+/// trusts the proxy (and tonic does not find a stranger's `grpc-timeout`). What is read can only
+/// shorten: a sooner deadline that the request, the task or [`limit`](Self::limit) has, holds. A
+/// value that cannot be read is ignored (and told at DEBUG, with feature `tracing`), and a time of
+/// more than a year is a year.
 ///
 /// It refuses nothing and stops nothing: a handler whose time is up runs on, while its calls
 /// through a stack with a context are refused. Inside of it a
@@ -103,7 +104,9 @@ impl InboundLayer {
     }
 
     fn context<B>(&self, request: &Request<B>) -> CallContext {
-        let mut context = ExtensionContext.context(request);
+        // The limit of a timeout around this server, too, is one of a caller to the calls that the
+        // handler makes: what they call is not to blame for it.
+        let mut context = CallContext { own_limit: false, ..ExtensionContext.context(request) };
         // The handler's task will go by this, so what is known to the task must not get lost.
         let task = CallContext::current();
         context = task.deadline.map_or(context, |deadline| context.due(deadline));
@@ -174,5 +177,36 @@ where
         // Both ways: the extensions for layers that carry those, the task for the calls it makes.
         let call = || ExtensionContext.carry(context, request, |request| self.inner.call(request));
         context.scope(context.sync_scope(call))
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{BoxError, TaskContext, Timeout};
+
+    /// What a handler is told, through the extensions and with the task.
+    async fn tell(request: Request<()>) -> Result<[CallContext; 2], BoxError> {
+        Ok([ExtensionContext.context(&request), CallContext::current()])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_of_a_timeout_around_a_server_is_a_caller_s_to_the_calls_of_its_handler() {
+        let second = Duration::from_secs(1);
+        let server = InboundLayer::new().layer(service_fn(tell));
+        let timeout = Timeout::after(second).layer();
+        let carried = timeout.context(ExtensionContext).layer(server);
+        let with_the_task = timeout.context(TaskContext).layer(server);
+        for told in [
+            carried.oneshot(Request::new(())).await.unwrap(),
+            with_the_task.oneshot(Request::new(())).await.unwrap(),
+        ] {
+            for context in told {
+                assert_eq!(context.time_left(), Some(second));
+                assert!(!context.own_limit);
+            }
+        }
     }
 }

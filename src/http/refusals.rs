@@ -180,8 +180,8 @@ pub(crate) const HURRY: &str = "buttress-refusal";
 /// `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), whose member
 /// `code` is the kind of the error. Where the caller had left too little time, the header
 /// `buttress-refusal` says so, and a client's [`Responses`](super::Responses) reads it: to its
-/// policies the call was refused, and no breaker counts it. The names of policies and the counts behind the refusal stay
-/// inside: they are for your logs, not for whoever calls.
+/// policies the call was refused, and no breaker counts it. The names of policies and the counts
+/// behind the refusal stay inside: they are for your logs, not for whoever calls.
 ///
 /// ```
 /// use buttress::{CircuitBreaker, Error, http};

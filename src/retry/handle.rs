@@ -19,8 +19,8 @@ use crate::{
 /// Repeats what failed in passing. See the [module page](super).
 ///
 /// A handle: it copies for free, and all layers, services and calls made from it share its budget
-/// and its counts. The state is kept for the life of the process, some 300 bytes (400 with feature `metrics`) and the
-/// budget.
+/// and its counts. The state is kept for the life of the process, some 300 bytes (400 with feature
+/// `metrics`) and the budget.
 #[derive(Clone, Copy)]
 pub struct Retry {
     cell: &'static RetryCell,

@@ -1,7 +1,10 @@
 //! What each kind of policy counts: its metrics and their labels.
 
+use crate::verdict::VerdictKind;
+
 /// One counter of a policy: the metric, whether several kinds of policy count in it and so `policy`
 /// is among its labels, and the one label it has beside that and `name`.
+#[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "metrics"), allow(dead_code))] // then only its place in the table is used
 pub(crate) struct Row {
     pub(super) metric: &'static str,
@@ -47,63 +50,63 @@ const fn fallbacks(kind: &'static str) -> Row {
     Row { metric: "buttress_fallbacks_total", by_policy: false, label }
 }
 
-/// The first eight rows are the verdicts, in the order of [`VerdictKind`].
+#[cfg(feature = "consumer")]
+const fn messages(settle: &'static str) -> Row {
+    let label = Some(("settle", settle));
+    Row { metric: "buttress_consumer_messages_total", by_policy: false, label }
+}
+
+const VERDICTS: usize = VerdictKind::ALL.len();
+
+/// The rows of a policy that counts calls by their verdict, the row of each being `kind as usize`,
+/// and after those its own.
+const fn after_verdicts<const OWN: usize, const ALL: usize>(own: [Row; OWN]) -> [Row; ALL] {
+    assert!(ALL == VERDICTS + OWN);
+    let mut rows = [calls(""); ALL];
+    let mut row = 0;
+    while row < VERDICTS {
+        let kind = VerdictKind::ALL[row];
+        rows[kind as usize] = calls(kind.as_str());
+        row += 1;
+    }
+    while row < ALL {
+        rows[row] = own[row - VERDICTS];
+        row += 1;
+    }
+    rows
+}
+
 pub(crate) const BREAKER: Table = Table {
     is_breaker: true,
     ..Table::new(
         "circuit_breaker",
-        &[
-            calls("success"),
-            calls("transient"),
-            calls("unreachable"),
-            calls("throttled"),
-            calls("final"),
-            calls("permanent"),
-            calls("refused"),
-            calls("ignored"),
+        &after_verdicts::<3, 11>([
             rejections("open"),
             rejections("probes_taken"),
             rejections("shadow"),
-        ],
+        ]),
     )
 };
 /// One of the breakers of a keyed one: the rows of [`BREAKER`], and one more.
 pub(crate) const KEYED_BREAKER: Table = Table::new(
     "circuit_breaker",
-    &[
-        calls("success"),
-        calls("transient"),
-        calls("unreachable"),
-        calls("throttled"),
-        calls("final"),
-        calls("permanent"),
-        calls("refused"),
-        calls("ignored"),
+    &after_verdicts::<4, 12>([
         rejections("open"),
         rejections("probes_taken"),
         rejections("shadow"),
         Row { metric: "buttress_breaker_unprotected_total", by_policy: false, label: None },
-    ],
+    ]),
 );
-pub(crate) const BREAKER_OPEN: usize = 8;
-pub(crate) const BREAKER_PROBES_TAKEN: usize = 9;
+pub(crate) const BREAKER_OPEN: usize = VERDICTS;
+pub(crate) const BREAKER_PROBES_TAKEN: usize = VERDICTS + 1;
 /// A shadow breaker let a call pass that it would have refused.
-pub(crate) const BREAKER_SHADOW: usize = 10;
+pub(crate) const BREAKER_SHADOW: usize = VERDICTS + 2;
 /// A keyed breaker had no place for a key and let its call pass.
-pub(crate) const BREAKER_UNPROTECTED: usize = 11;
+pub(crate) const BREAKER_UNPROTECTED: usize = VERDICTS + 3;
 
-/// The first eight rows are the verdicts, in the order of [`VerdictKind`].
 pub(crate) const RETRY: Table = Table::new(
     "retry",
-    &[
-        calls("success"),
-        calls("transient"),
-        calls("unreachable"),
-        calls("throttled"),
-        calls("final"),
-        calls("permanent"),
-        calls("refused"),
-        calls("ignored"),
+    &after_verdicts::<7, 15>([
         retries("retried"),
         retries("exhausted"),
         retries("budget_denied"),
@@ -111,22 +114,22 @@ pub(crate) const RETRY: Table = Table::new(
         retries("out_of_time"),
         retries("not_idempotent"),
         retries("retried_above"),
-    ],
+    ]),
 );
 /// Another attempt was started.
-pub(crate) const RETRY_RETRIED: usize = 8;
+pub(crate) const RETRY_RETRIED: usize = VERDICTS;
 /// The last allowed attempt failed.
-pub(crate) const RETRY_EXHAUSTED: usize = 9;
+pub(crate) const RETRY_EXHAUSTED: usize = VERDICTS + 1;
 /// The budget had no token for another attempt.
-pub(crate) const RETRY_BUDGET_DENIED: usize = 10;
+pub(crate) const RETRY_BUDGET_DENIED: usize = VERDICTS + 2;
 /// The request could not be cloned for another attempt.
-pub(crate) const RETRY_UNCLONEABLE: usize = 11;
+pub(crate) const RETRY_UNCLONEABLE: usize = VERDICTS + 3;
 /// The next attempt would have started after `max_elapsed`, or the caller's deadline.
-pub(crate) const RETRY_OUT_OF_TIME: usize = 12;
+pub(crate) const RETRY_OUT_OF_TIME: usize = VERDICTS + 4;
 /// The request must not be repeated after an attempt that may have been executed.
-pub(crate) const RETRY_NOT_IDEMPOTENT: usize = 13;
+pub(crate) const RETRY_NOT_IDEMPOTENT: usize = VERDICTS + 5;
 /// Somebody above repeats the operation already.
-pub(crate) const RETRY_RETRIED_ABOVE: usize = 14;
+pub(crate) const RETRY_RETRIED_ABOVE: usize = VERDICTS + 6;
 
 pub(crate) const TIMEOUT: Table = Table::new(
     "timeout",
@@ -202,3 +205,65 @@ pub(crate) const BODY_STALLED: usize = 3;
 /// A body timeout fired, for either reason.
 #[cfg(feature = "http")]
 pub(crate) const BODY_FIRED: usize = 4;
+
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER: Table = Table::new(
+    "consumer",
+    &[
+        messages("ack"),
+        messages("retry"),
+        messages("dead_letter"),
+        messages("release"),
+        messages("unconfirmed"),
+        messages("lost"),
+    ],
+);
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_ACK: usize = 0;
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_RETRY: usize = 1;
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_DEAD_LETTER: usize = 2;
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_RELEASE: usize = 3;
+/// It was settled, and the broker never confirmed it.
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_UNCONFIRMED: usize = 4;
+/// It had passed to somebody else before it could be settled.
+#[cfg(feature = "consumer")]
+pub(crate) const CONSUMER_LOST: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_where_they_are_looked_for() {
+        let of_the_breaker = [
+            (BREAKER_OPEN, "open"),
+            (BREAKER_PROBES_TAKEN, "probes_taken"),
+            (BREAKER_SHADOW, "shadow"),
+        ];
+        let of_the_retry = [
+            (RETRY_RETRIED, "retried"),
+            (RETRY_EXHAUSTED, "exhausted"),
+            (RETRY_BUDGET_DENIED, "budget_denied"),
+            (RETRY_UNCLONEABLE, "uncloneable"),
+            (RETRY_OUT_OF_TIME, "out_of_time"),
+            (RETRY_NOT_IDEMPOTENT, "not_idempotent"),
+            (RETRY_RETRIED_ABOVE, "retried_above"),
+        ];
+        let (breaker, retry) = (&of_the_breaker[..], &of_the_retry[..]);
+        for (table, own) in [(BREAKER, breaker), (KEYED_BREAKER, breaker), (RETRY, retry)] {
+            for (row, kind) in VerdictKind::ALL.into_iter().enumerate() {
+                assert_eq!(row, kind as usize);
+                assert_eq!(table.rows[row].label, Some(("outcome", kind.as_str())));
+            }
+            for (row, value) in own {
+                assert_eq!(table.rows[*row].label.unwrap().1, *value);
+            }
+        }
+        let unprotected = KEYED_BREAKER.rows[BREAKER_UNPROTECTED].metric;
+        assert_eq!(unprotected, "buttress_breaker_unprotected_total");
+    }
+}
