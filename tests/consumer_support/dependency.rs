@@ -1,0 +1,184 @@
+//! What the handler of the tests depends on. It fails by a script.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use buttress::Verdict;
+use tokio::time::{Instant, sleep};
+
+use super::message::Order;
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Every call fails at once.
+    Errors,
+    /// No call ever comes back.
+    BlackHole,
+    /// Every call panics.
+    Panics,
+}
+
+/// After so many successes it fails for so long.
+#[derive(Clone, Copy, Debug)]
+pub struct Episode {
+    pub after: usize,
+    pub trouble: Trouble,
+    pub lasting: Duration,
+}
+
+/// Why it did not do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Down,
+    /// This one never.
+    Rejected(u64),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Down => f.write_str("the dependency is down"),
+            Failure::Rejected(id) => write!(f, "order {id} is rejected"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The classifier that goes with it.
+pub fn verdict<T>(outcome: Result<&T, &buttress::Error<Failure>>) -> Verdict {
+    match outcome {
+        Ok(_) => Verdict::Success,
+        Err(buttress::Error::Service(Failure::Rejected(_))) => Verdict::Permanent,
+        Err(_) => Verdict::Transient,
+    }
+}
+
+/// The dependency. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Dependency {
+    takes: Duration,
+    /// Is told of everything that is done, before the caller is.
+    announce: fn(u64),
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    episodes: VecDeque<Episode>,
+    /// What it has now, and until when; without an end until [`Dependency::recover`].
+    trouble: Option<(Trouble, Option<Instant>)>,
+    calls: Vec<Call>,
+    done: Vec<Done>,
+}
+
+/// A call of it that had an order.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub at: Instant,
+    pub id: u64,
+    pub key: String,
+    /// Whether it failed because of an episode.
+    pub trouble: Option<Trouble>,
+}
+
+/// An order that it is through with: done or rejected.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub at: Instant,
+    pub id: u64,
+    pub key: String,
+    pub rejected: bool,
+}
+
+impl Dependency {
+    /// A healthy one, whose calls take so long.
+    pub fn taking(takes: Duration) -> Self {
+        Dependency { takes, announce: |_| {}, state: Arc::default() }
+    }
+
+    /// Tells of each id that is done, before the caller hears of it.
+    pub fn announced(self, announce: fn(u64)) -> Self {
+        Dependency { announce, ..self }
+    }
+
+    /// One that has these, in this order.
+    pub fn script(takes: Duration, episodes: impl IntoIterator<Item = Episode>) -> Self {
+        let dependency = Dependency::taking(takes);
+        dependency.state().episodes.extend(episodes);
+        dependency
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Is in trouble from now on.
+    pub fn fail(&self, trouble: Trouble) {
+        self.state().trouble = Some((trouble, None));
+    }
+
+    pub fn recover(&self) {
+        self.state().trouble = None;
+    }
+
+    pub async fn handle(&self, order: Order) -> Result<(), Failure> {
+        let trouble = self.state().call(&order);
+        match trouble {
+            None => {}
+            Some(Trouble::Errors) => return Err(Failure::Down),
+            Some(Trouble::BlackHole) => pending().await,
+            Some(Trouble::Panics) => panic!("the dependency's client has a bug"),
+        }
+        if !self.takes.is_zero() {
+            sleep(self.takes).await;
+        }
+        let Order { id, key, rejected } = order;
+        self.state().done.push(Done { at: Instant::now(), id, key, rejected });
+        (self.announce)(id);
+        if rejected { Err(Failure::Rejected(id)) } else { Ok(()) }
+    }
+
+    /// In the order in which they began.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// In the order in which they ended.
+    pub fn done(&self) -> Vec<Done> {
+        self.state().done.clone()
+    }
+
+    pub fn count_done(&self) -> usize {
+        self.state().done.len()
+    }
+
+    /// Episodes that have not begun.
+    pub fn episodes_left(&self) -> usize {
+        self.state().episodes.len()
+    }
+}
+
+impl State {
+    fn call(&mut self, order: &Order) -> Option<Trouble> {
+        let now = Instant::now();
+        if self.trouble.is_some_and(|(_, end)| end.is_some_and(|end| end <= now)) {
+            self.trouble = None;
+        }
+        if self.trouble.is_none()
+            && self.episodes.front().is_some_and(|next| next.after <= self.done.len())
+            && let Some(episode) = self.episodes.pop_front()
+        {
+            self.trouble = Some((episode.trouble, Some(now + episode.lasting)));
+        }
+        let trouble = self.trouble.map(|(trouble, _)| trouble);
+        self.calls.push(Call { at: now, id: order.id, key: order.key.clone(), trouble });
+        trouble
+    }
+}
