@@ -44,6 +44,7 @@
 //! | one of many is down: a host, a shard, a tenant | a breaker for each | [`breaker::keyed`] |
 //! | it cannot answer, and somebody needs an answer | a backup, or something degraded | [`fallback`] |
 //! | its answer begins and does not end | a body that is watched | [`http::body`] |
+//! | a consumer throws its messages at what is down | to stop pulling, and to hold what is in hand | `consumer` |
 //! | callers have gone before it answers; every tier retries | telling each other | [`context`] |
 //! | nobody knows which of these, and with which numbers | the standard stack | [`standard`] |
 //!
@@ -88,6 +89,14 @@
 //! | `h2` | `http`, and streams that an HTTP/2 server refused, so that any request survives them |
 //! | `tonic` | the module [`grpc`], for tonic 0.14; `http` and `h2` with it |
 //! | `axum` | `http`, and policy errors as responses that a handler of axum 0.8 can return |
+//! | `consumer` | the module `consumer`: a driver between the deliveries of a broker and a handler |
+//! | `nats` | `consumer`, for JetStream of NATS with async-nats 0.51 (which needs Rust 1.89) |
+//! | `rabbitmq` | `consumer`, for quorum queues of RabbitMQ with lapin 4 |
+//! | `kafka` | `consumer`, for Kafka with rdkafka 0.39, which compiles librdkafka |
+//!
+//! The last three, like `reqwest`, `tonic` and `axum`, follow the version of a foreign crate. When that
+//! changes, so does the feature, in a minor version of buttress before 1.0 and a major one after it;
+//! nothing of it is in the types of the core.
 //!
 //! Metrics, all with the label `name`, which is the policy's name:
 //!
@@ -102,6 +111,8 @@
 //! | `buttress_breaker_unprotected_total` | |
 //! | `buttress_retry_attempts_total` | `result`: `retried`, `exhausted`, `budget_denied`, `uncloneable`, `out_of_time`, `not_idempotent`, `retried_above` |
 //! | `buttress_timeouts_total` | |
+//! | `buttress_consumer_messages_total` | `settle`: `ack`, `retry`, `dead_letter`, `release`, `unconfirmed`, `lost` |
+//! | `buttress_consumer_paused` | |
 //! | `buttress_fallbacks_total` | `kind`: `value`, `function`, `service`; of a backup that could not be asked, `uncloneable`, `not_idempotent` |
 //!
 //! A [keyed](breaker::keyed) breaker counts for all its keys together, and has neither of the
@@ -181,6 +192,14 @@
 //!   and when to come back.
 //! - **The standard stack is checked as a whole.** Each number may be right and two of them wrong
 //!   together; [`StandardConfig::validate`] says which two.
+//! - **A refusal never spends a delivery.** Brokers count deliveries, and a message that ran out of them
+//!   is a dead letter; to give one back because a circuit is open would spend its deliveries in
+//!   milliseconds. So a `consumer` holds what is in hand and stops pulling, and while the circuit is not
+//!   closed not even a failed probe counts. The price: if *every* message in hand fails by itself, nothing
+//!   tells that from an outage, and it is held like one.
+//! - **A source is polled**, with the room there is, and hands over all that it has taken: what lies in a
+//!   client's buffer gets no heartbeat. The driver is one task with one timer for all that it holds; handlers
+//!   have tasks of their own, so that one that computes keeps nobody's heartbeat.
 //! - **Models of the concurrency** are built with `--cfg buttress_loom`; `--cfg loom` would switch
 //!   tokio over as well.
 //!

@@ -1,7 +1,24 @@
 //! Consumers through their public interface, over a broker in memory.
 #![cfg(feature = "consumer")]
 
+#[path = "consumer/broker.rs"]
+mod broker;
 mod consumer_support;
+#[path = "consumer/gate.rs"]
+mod gate;
+#[path = "consumer/handling.rs"]
+mod handling;
+#[path = "consumer/mapping.rs"]
+mod mapping;
+#[path = "consumer/order.rs"]
+mod order;
+#[path = "consumer/rig.rs"]
+mod rig;
+#[path = "consumer/stopping.rs"]
+mod stopping;
+#[cfg(feature = "metrics")]
+#[path = "consumer/telemetry.rs"]
+mod telemetry;
 
 use std::time::Duration;
 

@@ -83,7 +83,6 @@ mod tests {
         let second = breaker.try_acquire().unwrap();
         assert!(matches!(breaker.passage(), Passage::Shut { until: Some(_) }));
         first.record(Verdict::Success);
-        assert!(matches!(breaker.passage(), Passage::Shut { .. }), "one is still under way");
         second.record(Verdict::Success);
         assert_eq!(breaker.passage(), Passage::Free);
     }

@@ -138,3 +138,87 @@ fn later(now: Instant, delay: Duration) -> Instant {
     let longest = Duration::from_secs(86_400 * 365 * 30);
     now + delay.min(longest)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::{Jitter, Verdict};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn halt(gate: Option<CircuitBreaker>) -> Halt {
+        let backoff = Backoff::exponential(SECOND).max(4 * SECOND).jitter(Jitter::None);
+        Halt::new(gate, backoff)
+    }
+
+    fn rng() -> StdRng {
+        StdRng::seed_from_u64(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_refusal_one_message_is_tried_at_a_time_later_and_later() {
+        let (mut halt, start) = (halt(None), Instant::now());
+        assert_eq!((halt.leave(start), halt.since()), (Leave::Free, None));
+        halt.held(false, None, start, &mut rng());
+        let mut now = start;
+        for wait in [1, 2, 4, 4, 4] {
+            let until = now + wait * SECOND;
+            assert_eq!(halt.leave(now), Leave::None { until: Some(until) });
+            assert_eq!(halt.leave(until), Leave::Probes(1));
+            now = until;
+            halt.probing(now);
+            assert!(matches!(halt.leave(now), Leave::None { .. }), "one is on its way");
+            halt.held(true, None, now, &mut rng());
+        }
+        assert_eq!(halt.since(), Some(start));
+        halt.probe_succeeded();
+        assert_eq!((halt.leave(now), halt.since(), halt.is_on()), (Leave::Free, None, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_were_under_way_are_refused_as_well_and_that_adds_nothing() {
+        let (mut halt, now) = (halt(None), Instant::now());
+        for _ in 0..10 {
+            halt.held(false, None, now, &mut rng());
+        }
+        assert_eq!(halt.leave(now + SECOND), Leave::Probes(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_is_followed_within_limits_and_once() {
+        let (mut first, mut second, now) = (halt(None), halt(None), Instant::now());
+        first.held(false, Some(100 * SECOND), now, &mut rng());
+        assert_eq!(first.leave(now + 4 * SECOND), Leave::Probes(1), "no longer than the longest");
+        second.held(false, Some(Duration::ZERO), now, &mut rng());
+        assert_eq!(second.leave(now), Leave::Probes(1));
+        second.held(true, Some(Duration::ZERO), now, &mut rng());
+        assert_eq!(second.leave(now), Leave::None { until: Some(now + 2 * SECOND) }, "no spinning");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_never_ends_is_not_waited_for_for_ever() {
+        let (mut halt, now) = (halt(None), Instant::now());
+        halt.held(false, None, now, &mut rng());
+        halt.probing(now + SECOND);
+        assert_eq!(halt.leave(now + 5 * SECOND), Leave::Probes(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gate_rules_alone_while_it_is_not_closed() {
+        let gate = CircuitBreaker::builder("halt").probes(2).open_for(SECOND).build().unwrap();
+        let mut halt = halt(Some(gate));
+        gate.force_open("down", Some(SECOND));
+        let now = Instant::now();
+        halt.held(false, None, now, &mut rng());
+        assert!(halt.is_on());
+        assert_eq!(halt.leave(now), Leave::None { until: Some(now + SECOND) });
+        tokio::time::advance(SECOND).await;
+        assert_eq!(halt.leave(Instant::now()), Leave::Probes(2));
+        for _ in 0..2 {
+            gate.try_acquire().unwrap().record(Verdict::Success);
+        }
+        assert_eq!((halt.leave(Instant::now()), halt.is_on()), (Leave::Free, false));
+    }
+}

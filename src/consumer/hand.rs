@@ -49,8 +49,9 @@ pub(super) struct Entry<D> {
     tries: u32,
     /// Its key's hash. Two keys of one hash are one to us, and a little slower, no less ordered.
     key: Option<u64>,
-    /// When the broker last heard that it is being worked on.
+    /// When the broker was last told that it is being worked on, and whether it is being told now.
     pub(super) extended: Instant,
+    pub(super) extending: bool,
 }
 
 /// What a delivery in hand is doing.
@@ -74,9 +75,10 @@ impl<D> Entry<D> {
         self.attempt.unwrap_or(1).max(1).saturating_add(self.tries)
     }
 
-    /// Whether others wait behind it, or would.
-    pub(super) fn is_ordered(&self) -> bool {
-        self.key.is_some()
+    /// Whether it is tried again here, wherever the broker could: others wait behind it, or would, or
+    /// nobody but us counts how often it was tried.
+    pub(super) fn stays_in_hand(&self) -> bool {
+        self.key.is_some() || self.attempt.is_none()
     }
 }
 
@@ -138,14 +140,11 @@ impl<D: Delivery> Hand<D> {
         let id = Id(self.next_id);
         self.next_id += 1;
         let key = delivery.ordering_key().filter(|_| ordered).map(|key| self.hasher.hash_one(key));
-        match key.and_then(|key| self.followers.get_mut(&key)) {
-            Some(followers) => followers.push_back(id),
-            None => {
-                if let Some(key) = key {
-                    self.followers.insert(key, VecDeque::new());
-                }
-                self.ready.push_back(id);
-            }
+        if let Some(followers) = key.and_then(|key| self.followers.get_mut(&key)) {
+            followers.push_back(id);
+        } else {
+            self.followers.extend(key.map(|key| (key, VecDeque::new())));
+            self.ready.push_back(id);
         }
         let attempt = delivery.attempt();
         let entry = Entry {
@@ -155,6 +154,7 @@ impl<D: Delivery> Hand<D> {
             tries: 0,
             key,
             extended: now,
+            extending: false,
         };
         self.entries.insert(id, entry);
         id
@@ -220,6 +220,17 @@ impl<D: Delivery> Hand<D> {
         })
     }
 
+    /// Who waits to be tried again is ready, whenever that would have been.
+    pub(super) fn wait_no_longer(&mut self) {
+        let waiting: Vec<Id> = self.waiting.iter().map(|(_, id)| *id).collect();
+        for id in waiting {
+            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Waiting) {
+                self.waiting.retain(|(_, other)| *other != id);
+                self.hold(id);
+            }
+        }
+    }
+
     /// It is in hand no more.
     pub(super) fn remove(&mut self, id: Id) {
         self.free_key(id);
@@ -258,6 +269,238 @@ impl<D: Delivery> Hand<D> {
             None => {
                 self.followers.remove(&key);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::consumer::SettleError;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Letter {
+        key: Option<u8>,
+        attempt: Option<u32>,
+    }
+
+    impl Delivery for Letter {
+        type Payload = ();
+
+        fn payload(&self) {}
+
+        fn attempt(&self) -> Option<u32> {
+            self.attempt
+        }
+
+        fn ordering_key(&self) -> Option<&[u8]> {
+            self.key.as_ref().map(std::slice::from_ref)
+        }
+
+        async fn settle(&mut self, _: &Settle) -> Result<(), SettleError> {
+            Ok(())
+        }
+    }
+
+    fn letter(key: u8) -> Letter {
+        Letter { key: Some(key), attempt: None }
+    }
+
+    /// The id of a task that has ended long ago; all of them run in it.
+    fn some_task() -> task::Id {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.spawn(async {}).id()
+    }
+
+    fn start_all(hand: &mut Hand<Letter>, task: task::Id) -> Vec<Id> {
+        let mut started = Vec::new();
+        while let Some(id) = hand.next_ready() {
+            hand.start(id, task, None);
+            started.push(id);
+        }
+        started
+    }
+
+    #[test]
+    fn of_one_key_one_runs_and_the_others_wait_behind_it() {
+        let (mut hand, task, now) = (Hand::new(), some_task(), Instant::now());
+        let ids = [1, 2, 1, 1, 2].map(|key| hand.take(letter(key), true, now));
+        assert_eq!(start_all(&mut hand, task), [ids[0], ids[1]]);
+        assert_eq!(hand.running(), 2);
+        // Tried again later: its key stays taken, the other key goes on.
+        hand.try_again_at(ids[0], now + SECOND);
+        hand.settle(ids[1], Settle::Ack, 0);
+        hand.remove(ids[1]);
+        assert_eq!(start_all(&mut hand, task), [ids[4]]);
+        assert_eq!(hand.pop_due(now), None);
+        assert_eq!(hand.pop_due(now + SECOND), Some(ids[0]));
+        hand.hold(ids[0]);
+        assert_eq!(start_all(&mut hand, task), [ids[0]]);
+        assert_eq!(hand.get_mut(ids[0]).unwrap().attempts(), 2);
+        hand.settle(ids[0], Settle::Ack, 0);
+        assert_eq!(start_all(&mut hand, task), [ids[2]]);
+    }
+
+    #[test]
+    fn without_order_keys_mean_nothing() {
+        let (mut hand, now) = (Hand::new(), Instant::now());
+        let ids = [1, 1, 1].map(|key| hand.take(letter(key), false, now));
+        assert_eq!(start_all(&mut hand, some_task()), ids);
+    }
+
+    #[test]
+    fn one_that_is_held_goes_behind_the_others() {
+        let (mut hand, task) = (Hand::new(), some_task());
+        let now = Instant::now();
+        let ids = [1, 2, 3].map(|key| hand.take(letter(key), false, now));
+        let first = hand.next_ready().unwrap();
+        hand.start(first, task, Some(now));
+        assert_eq!(hand.probes_since(now - SECOND), 1);
+        assert_eq!(hand.probes_since(now), 0);
+        hand.hold(first);
+        assert_eq!(start_all(&mut hand, task), [ids[1], ids[2], ids[0]]);
+    }
+
+    #[test]
+    fn the_brokers_count_and_the_tries_in_hand_add_up() {
+        let (mut hand, now) = (Hand::new(), Instant::now());
+        let id = hand.take(Letter { key: None, attempt: Some(3) }, true, now);
+        assert_eq!(hand.get_mut(id).unwrap().attempts(), 3);
+        hand.try_again_at(id, now);
+        assert_eq!(hand.get_mut(id).unwrap().attempts(), 4);
+        hand.hold(id);
+        assert_eq!(hand.get_mut(id).unwrap().attempts(), 4, "holding counts for nothing");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Take(u8),
+        Start,
+        Hold(usize),
+        TryAgain(usize),
+        Settle(usize),
+        SettleFails(usize),
+        Settled(usize),
+        Due,
+        Lose(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let which = 0..8_usize;
+        let step = prop_oneof![
+            4 => (0..3_u8).prop_map(Step::Take),
+            4 => Just(Step::Start),
+            1 => which.clone().prop_map(Step::Hold),
+            1 => which.clone().prop_map(Step::TryAgain),
+            3 => which.clone().prop_map(Step::Settle),
+            1 => which.clone().prop_map(Step::SettleFails),
+            3 => which.clone().prop_map(Step::Settled),
+            1 => Just(Step::Due),
+            1 => which.prop_map(Step::Lose),
+        ];
+        prop::collection::vec(step, 1..120)
+    }
+
+    /// What a delivery is doing, written for obviousness.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Doing {
+        Lying,
+        Running,
+        Waiting,
+        Settling,
+        SettlingLater,
+    }
+
+    proptest! {
+        /// Against a list in order of arrival: one may be started exactly if nobody of its key who
+        /// came before it is unsettled, and nobody is ever forgotten.
+        #[test]
+        fn is_a_list_in_order_of_arrival(steps in steps()) {
+            let (mut hand, task) = (Hand::new(), some_task());
+            let now = Instant::now();
+            let mut list: Vec<(Id, u8, Doing)> = Vec::new();
+            let pick = |list: &[(Id, u8, Doing)], doing, n: usize| {
+                let those: Vec<usize> = (0..list.len()).filter(|at| list[*at].2 == doing).collect();
+                (!those.is_empty()).then(|| those[n % those.len()])
+            };
+            for step in steps {
+                match step {
+                    Step::Take(key) => list.push((hand.take(letter(key), true, now), key, Doing::Lying)),
+                    Step::Start => {
+                        let before = |at: usize| list[..at].iter()
+                            .any(|(_, key, doing)| *key == list[at].1
+                                && !matches!(doing, Doing::Settling | Doing::SettlingLater));
+                        let may: Vec<Id> = (0..list.len())
+                            .filter(|at| list[*at].2 == Doing::Lying && !before(*at))
+                            .map(|at| list[at].0)
+                            .collect();
+                        let next = hand.next_ready();
+                        prop_assert_eq!(next.is_some(), !may.is_empty());
+                        if let Some(id) = next {
+                            prop_assert!(may.contains(&id));
+                            hand.start(id, task, None);
+                            list.iter_mut().find(|entry| entry.0 == id).unwrap().2 = Doing::Running;
+                        }
+                    }
+                    Step::Hold(n) => if let Some(at) = pick(&list, Doing::Running, n) {
+                        hand.hold(list[at].0);
+                        list[at].2 = Doing::Lying;
+                    },
+                    Step::TryAgain(n) => if let Some(at) = pick(&list, Doing::Running, n) {
+                        hand.try_again_at(list[at].0, now);
+                        list[at].2 = Doing::Waiting;
+                    },
+                    Step::Settle(n) => if let Some(at) = pick(&list, Doing::Running, n) {
+                        prop_assert!(hand.settle(list[at].0, Settle::Ack, 0).is_some());
+                        list[at].2 = Doing::Settling;
+                    },
+                    Step::SettleFails(n) => if let Some(at) = pick(&list, Doing::Settling, n) {
+                        hand.settle_again_at(list[at].0, letter(list[at].1), 1, now);
+                        list[at].2 = Doing::SettlingLater;
+                    },
+                    Step::Settled(n) => if let Some(at) = pick(&list, Doing::Settling, n) {
+                        hand.remove(list.remove(at).0);
+                    },
+                    Step::Due => if let Some(id) = hand.pop_due(now) {
+                        let entry = list.iter_mut().find(|entry| entry.0 == id).unwrap();
+                        if entry.2 == Doing::SettlingLater {
+                            prop_assert!(hand.settle(id, Settle::Ack, 1).is_some());
+                            entry.2 = Doing::Settling;
+                        } else {
+                            prop_assert_eq!(entry.2, Doing::Waiting);
+                            hand.hold(id);
+                            entry.2 = Doing::Lying;
+                        }
+                    },
+                    Step::Lose(n) => if !list.is_empty() {
+                        hand.remove(list.remove(n % list.len()).0);
+                    },
+                }
+                prop_assert_eq!(hand.len(), list.len());
+                let running = list.iter().filter(|entry| entry.2 == Doing::Running).count();
+                prop_assert_eq!(hand.running(), running);
+            }
+            // To the end, whatever state it is in.
+            for _ in 0..10 * list.len() {
+                while let Some(id) = hand.pop_due(now) {
+                    hand.hold(id);
+                }
+                for id in start_all(&mut hand, task) {
+                    hand.remove(id);
+                }
+                for (id, _, doing) in &list {
+                    if matches!(doing, Doing::Running | Doing::Settling) {
+                        hand.remove(*id);
+                    }
+                }
+            }
+            prop_assert!(hand.is_empty());
+            prop_assert!(hand.followers.is_empty() && hand.ready.is_empty() && hand.waiting.is_empty());
         }
     }
 }

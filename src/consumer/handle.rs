@@ -5,7 +5,7 @@ use tower_service::Service;
 
 use super::{
     ConsumerBuilder, ConsumerConfig, Delivery, Running, Source, config::Decide, driver::Driver,
-    running::Shared,
+    handling::handle, running::Shared,
 };
 use crate::{
     breaker::CircuitBreaker,
@@ -107,8 +107,12 @@ impl<C> Consumer<C> {
     {
         let (stop, stopped) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(self.name));
-        let driver =
-            Driver::new(self, source, Arc::new(decode), handler, Arc::clone(&shared), stopped);
+        let (decode, classifier) = (Arc::new(decode), self.classifier.clone());
+        let work = move |id, payload| {
+            let decode = Arc::clone(&decode);
+            handle(id, payload, move |it| decode(it), handler.clone(), classifier.clone())
+        };
+        let driver = Driver::new(self, source, work, Arc::clone(&shared), stopped);
         let task = tokio::spawn(driver.run());
         Running { shared, stop, task }
     }

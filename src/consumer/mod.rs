@@ -1,4 +1,125 @@
-//! Message consumers: the same policies around the handler of a queue, and nothing lost.
+//! Consumers: the same policies around the handler of a message queue, and nothing lost.
+//!
+//! A consumer is not a client. When the database behind a handler is down, an HTTP client that is
+//! refused goes home; a message that is refused comes back at once, is refused again, and within
+//! milliseconds has used up the deliveries it is allowed. So thousands of good messages end in the
+//! dead-letter queue because something else was broken. The right answer to an outage is to stop
+//! pulling, to hold what is in hand, to probe with a few, and to go on when it works again.
+//!
+//! ```text
+//!             room, pause, resume           payload
+//!   broker <--------------------> Consumer -----------> your stack: retry, breaker, timeout
+//!          ---- delivery ------->  holds  <-----------        |
+//!          <--- settle, extend --    |       outcome          v
+//!                                    '--- gate ---- breaker   database
+//! ```
+//!
+//! A [`Source`] hands out deliveries, and a [`Consumer`] hands their payloads to the handler, any
+//! tower service that can be cloned, and settles each by what comes of it. The consumer owns the
+//! delivery and the handler sees the payload alone, whose clones are cheap; so a retry inside the
+//! stack costs no copy.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use buttress::{
+//!     CircuitBreaker, Retry, ServiceErrors, Stack,
+//!     consumer::{Consumer, Delivery, Running, Source},
+//! };
+//! # async fn save(order: String) -> Result<(), std::io::Error> { drop(order); Ok(()) }
+//!
+//! fn orders<S>(source: S) -> Result<Running, buttress::ConfigError>
+//! where
+//!     S: Source,
+//!     S::Delivery: Delivery<Payload = Vec<u8>>,
+//! {
+//!     let database = CircuitBreaker::builder("database").build()?;
+//!     let handler = Stack::new()
+//!         .retry(Retry::builder("save order").build()?)
+//!         .breaker(database)
+//!         .timeout(Duration::from_secs(1))
+//!         .layer(ServiceErrors)
+//!         .service(tower::service_fn(save));
+//!
+//!     let consumer = Consumer::builder("orders")
+//!         .gate(database)         // stop pulling while the database is down
+//!         .concurrency(16)
+//!         .max_deliveries(5)
+//!         .build()?;
+//!     // What cannot be decoded is a dead letter, and the handler never sees it.
+//!     Ok(consumer.start_decoded(source, |payload| String::from_utf8(payload.clone()), handler))
+//! }
+//! # drop(orders::<Nowhere>);
+//! # enum Nowhere {}
+//! # impl Source for Nowhere {
+//! #     type Delivery = Nowhere;
+//! #     type Error = std::io::Error;
+//! #     fn prefetch(&self) -> usize { match *self {} }
+//! #     fn poll_next(&mut self, _: &mut std::task::Context<'_>, _: usize)
+//! #         -> std::task::Poll<Option<Result<Nowhere, std::io::Error>>> { match *self {} }
+//! #     fn pause(&mut self) {}
+//! #     fn resume(&mut self) {}
+//! #     async fn close(&mut self) -> Result<(), std::io::Error> { Ok(()) }
+//! # }
+//! # impl Delivery for Nowhere {
+//! #     type Payload = Vec<u8>;
+//! #     fn payload(&self) -> Vec<u8> { match *self {} }
+//! #     fn attempt(&self) -> Option<u32> { None }
+//! #     async fn settle(&mut self, _: &buttress::consumer::Settle)
+//! #         -> Result<(), buttress::consumer::SettleError> { Ok(()) }
+//! # }
+//! ```
+//!
+//! and at the end of the program `running.shutdown(Duration::from_secs(10)).await`, which says what
+//! became of everything.
+//!
+//! # What becomes of a message
+//!
+//! | what came of it | what is done |
+//! |---|---|
+//! | success | [`Ack`](Settle::Ack) |
+//! | [permanent](crate::Verdict::Permanent) or [final](crate::Verdict::Final) failure, payload that cannot be decoded | [`DeadLetter`](Settle::DeadLetter) with the reason |
+//! | transient, unreachable or throttled, after the stack's own retries; a panic of the handler | [`Retry`](Settle::Retry) after a jittered delay, the hint of a throttling service being its least; at [`max_deliveries`](ConsumerBuilder::max_deliveries) a dead letter |
+//! | refused by a policy: an open circuit, say | [held](Decision::Hold) |
+//! | any of the failures of the third row while the gate is not closed, or after a refusal | held: it is the dependency's failure, and no message's |
+//! | arrived with more deliveries behind it than it may have | a dead letter, unhandled: it may be what kills the process |
+//!
+//! [`ConsumerBuilder::decide`] says otherwise where you know better.
+//!
+//! Where order is [asked for](ConsumerBuilder::ordered), or the broker has no redelivery, a retry is made
+//! in hand: the delivery stays, its key waits, the others go on.
+//!
+//! # The pause
+//!
+//! With a [gate](ConsumerBuilder::gate), nothing is pulled and no handler starts while its circuit is
+//! open. When the open time is over as many messages as there are probes are handed to the handler, from
+//! what is in hand, or pulled for that if nothing is. They close the circuit, and everything goes on
+//! at once; or they open it again, and go behind the others in hand, so that the next probe is another
+//! message: one that is itself what fails does not hold up the recovery. Neither spends a delivery.
+//! What is in hand is *extended* meanwhile, where the broker wants to hear of it.
+//!
+//! Without a gate a refusal is noticed all the same, and then one message at a time finds out
+//! whether it is over, after [`probe_after`](ConsumerBuilder::probe_after).
+//!
+//! What failed before the breaker had seen enough has spent a delivery: no more of them than
+//! the breaker wants to see, and the concurrency. So allow more deliveries than one, and a
+//! [prefetch](Source::prefetch) larger than the number of messages that may fail by themselves at one
+//! time: when every message in hand fails, nothing tells that from an outage, and they are held.
+//!
+//! # What is promised
+//!
+//! - **At least once.** Nothing is acknowledged before the handler has answered, and no dead letter before
+//!   the broker has confirmed its copy. What is not settled is delivered again; so a handler must
+//!   bear being called twice for one message.
+//! - **A handler that panics** fails its own message.
+//! - **Shutdown**: pulling stops, what runs may finish until the deadline with its heartbeats going on, what
+//!   finished is settled, the rest is given back. A process that is killed costs each message that it
+//!   had in hand one delivery, and those are at most the prefetch.
+//! - **A broker that goes away** is asked again, later and later, and work goes on when it is back. What could
+//!   not be settled meanwhile is [counted](Summary::unconfirmed) and logged, not passed over.
+//!
+//! [`Running::status`] tells what is in hand, since when it is paused and what went wrong last; the metrics
+//! are in the [table](crate#features) of the crate.
 
 mod config;
 mod driver;

@@ -39,9 +39,10 @@ impl Running {
 
     /// Begins a shutdown and does not wait for it. Of several the nearest deadline counts.
     ///
-    /// Pulling stops, and what is not being handled is given back. Handlers that run may finish
-    /// until `within` has passed, while the broker goes on hearing of them, and are settled. Then the
-    /// rest is dropped and given back, and for that the broker has a few seconds more.
+    /// Pulling stops. Handlers that run may finish until `within` has passed, while the broker goes on
+    /// hearing of all that is in hand, and are settled. Those that are still running then are dropped.
+    /// What was not handled is given back once no handler runs any more, and for that the broker has a
+    /// few seconds.
     pub fn stop(&self, within: Duration) {
         // Fails if it has ended already.
         let _ = self.stop.send(Instant::now() + within.min(Duration::from_secs(86_400 * 365)));

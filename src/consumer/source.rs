@@ -17,7 +17,7 @@ use super::{Settle, SettleError};
 ///
 /// - **It holds nothing back.** A delivery it has taken from the broker is handed over at the next
 ///   poll. One that lay in a buffer of the client would get no heartbeat there.
-/// - **It takes no more than there is room for**, counting what it has asked for and not yet handed
+/// - **It asks for no more than there is room for**, counting what it has asked for and not yet handed
 ///   over.
 /// - **It comes back by itself.** After an error the consumer polls again, later and later; the
 ///   source then connects anew, where its client does not do that by itself. Only `None` ends it.
@@ -47,10 +47,10 @@ pub trait Source: Send + 'static {
 
     /// The next delivery, `None` when there will not be another.
     ///
-    /// `room` is how many deliveries the consumer can take now. At zero, or while paused, it hands
-    /// out nothing new, and uses the poll for what its client needs to stay alive. It wakes the task
-    /// when there is something to hand out, and need not for room: whenever that changes it is polled
-    /// again.
+    /// `room` is how many deliveries the consumer can take now. At zero, or while paused, it asks the
+    /// broker for nothing, and uses the poll for what its client needs to stay alive; what it had asked
+    /// for before, and comes now, it hands over all the same. It wakes the task when there is something
+    /// to hand out, and need not for room: whenever that changes it is polled again.
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +86,8 @@ pub trait Delivery: Send + 'static {
     fn payload(&self) -> Self::Payload;
 
     /// How often this message has been delivered, this time included; so 1 for the first. `None` if
-    /// the broker does not count.
+    /// the broker does not count; then the consumer does, and for that it keeps a message that failed
+    /// in hand until it is through with it.
     fn attempt(&self) -> Option<u32>;
 
     /// Messages of one key are handled one after the other where

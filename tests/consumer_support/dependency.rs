@@ -1,9 +1,10 @@
 //! What the handler of the tests depends on. It fails by a script.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
     future::pending,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use buttress::Verdict;
 use tokio::time::{Instant, sleep};
 
-use super::message::Order;
+use super::message::{Kind, Order};
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,8 @@ struct State {
     trouble: Option<(Trouble, Option<Instant>)>,
     calls: Vec<Call>,
     done: Vec<Done>,
+    /// How often flaky orders have failed.
+    flaked: HashMap<u64, u32>,
 }
 
 /// A call of it that had an order.
@@ -134,12 +137,17 @@ impl Dependency {
             None => {}
             Some(Trouble::Errors) => return Err(Failure::Down),
             Some(Trouble::BlackHole) => pending().await,
-            Some(Trouble::Panics) => panic!("the dependency's client has a bug"),
+            // A panic without the noise.
+            Some(Trouble::Panics) => resume_unwind(Box::new("the dependency's client has a bug")),
         }
         if !self.takes.is_zero() {
             sleep(self.takes).await;
         }
-        let Order { id, key, rejected } = order;
+        let Order { id, key, kind } = order;
+        if kind == Kind::Flaky && self.state().flakes(id) {
+            return Err(Failure::Down);
+        }
+        let rejected = kind == Kind::Rejected;
         self.state().done.push(Done { at: Instant::now(), id, key, rejected });
         (self.announce)(id);
         if rejected { Err(Failure::Rejected(id)) } else { Ok(()) }
@@ -166,6 +174,12 @@ impl Dependency {
 }
 
 impl State {
+    fn flakes(&mut self, id: u64) -> bool {
+        let flaked = self.flaked.entry(id).or_default();
+        *flaked += 1;
+        *flaked <= 3
+    }
+
     fn call(&mut self, order: &Order) -> Option<Trouble> {
         let now = Instant::now();
         if self.trouble.is_some_and(|(_, end)| end.is_some_and(|end| end <= now)) {

@@ -265,8 +265,9 @@ impl<S: Source> Source for Watched<S> {
                 book.push(Event::Delivered { id, attempt: delivery.attempt() });
                 book.in_hand += 1;
                 book.most_in_hand = book.most_in_hand.max(book.in_hand);
-                if room == 0 {
-                    book.wrongs.push(format!("the source handed out {id} without room"));
+                if book.in_hand > prefetch {
+                    let in_hand = book.in_hand;
+                    book.wrongs.push(format!("the source made it {in_hand} of {prefetch} in hand"));
                 }
                 drop(book);
                 let ledger = self.ledger.clone();
@@ -336,6 +337,10 @@ impl<D: Delivery> Delivery for WatchedDelivery<D> {
 
     fn ordering_key(&self) -> Option<&[u8]> {
         self.delivery.ordering_key()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.delivery.is_lost()
     }
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {

@@ -32,6 +32,8 @@ pub struct Options {
     pub counts: bool,
     /// How long a settlement takes to be confirmed.
     pub settle_takes: Duration,
+    /// Whether what was asked for once comes in any case: also after a pause.
+    pub pulls: bool,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             redelivers: true,
             counts: true,
             settle_takes: Duration::ZERO,
+            pulls: false,
         }
     }
 }
@@ -162,7 +165,13 @@ impl Memory {
 
     /// A subscription. One at a time.
     pub fn source(&self) -> MemorySource {
-        MemorySource { broker: self.clone(), connection: None, paused: false, alarm: None }
+        MemorySource {
+            broker: self.clone(),
+            connection: None,
+            paused: false,
+            asked: 0,
+            alarm: None,
+        }
     }
 
     /// The source ends when everything is settled.
@@ -331,6 +340,8 @@ pub struct MemorySource {
     broker: Memory,
     connection: Option<u64>,
     paused: bool,
+    /// Deliveries asked for that have not come, of a broker that is pulled.
+    asked: usize,
     /// For what time alone causes.
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -347,6 +358,7 @@ impl MemorySource {
         }
         if self.connection != Some(state.connection) {
             self.connection = Some(state.connection);
+            self.asked = 0;
             state.connects += 1;
         }
         Ok(())
@@ -360,6 +372,7 @@ impl MemorySource {
         state.next_tag += 1;
         let delivery = MemoryDelivery {
             broker: self.broker.clone(),
+            connection: state.connection,
             tag,
             attempt: options.counts.then_some(queued.deliveries),
             message: queued.message.clone(),
@@ -399,11 +412,15 @@ impl Source for MemorySource {
         if let Err(broken) = self.connect(&mut state) {
             return Poll::Ready(Some(Err(broken)));
         }
-        if room > 0
-            && !self.paused
+        let room = if self.paused { 0 } else { room };
+        if broker.options.pulls {
+            self.asked = self.asked.max(room);
+        }
+        if room.max(self.asked) > 0
             && state.in_flight.len() < broker.options.prefetch
             && let Some(delivery) = self.hand_out(&mut state)
         {
+            self.asked = self.asked.saturating_sub(1);
             return Poll::Ready(Some(Ok(delivery)));
         }
         state.waker = Some(cx.waker().clone());
@@ -435,6 +452,7 @@ impl Source for MemorySource {
 #[derive(Debug)]
 pub struct MemoryDelivery {
     broker: Memory,
+    connection: u64,
     tag: u64,
     attempt: Option<u32>,
     message: Message,
@@ -453,6 +471,11 @@ impl Delivery for MemoryDelivery {
 
     fn ordering_key(&self) -> Option<&[u8]> {
         Some(self.message.key.as_bytes())
+    }
+
+    /// A client knows of its own connection, not of an ack wait that is over at the broker.
+    fn is_lost(&self) -> bool {
+        self.broker.state().connection != self.connection
     }
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {

@@ -17,6 +17,9 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Good,
+    /// The handler fails three times and then succeeds: more often than a stack of two attempts puts
+    /// up with.
+    Flaky,
     /// The handler fails for ever.
     Rejected,
     /// Cannot be decoded.
@@ -28,7 +31,7 @@ pub enum Kind {
 pub struct Order {
     pub id: u64,
     pub key: String,
-    pub rejected: bool,
+    pub kind: Kind,
 }
 
 /// Why a body could not be decoded.
@@ -45,6 +48,7 @@ impl Message {
     pub fn new(id: u64, key: &str, kind: Kind) -> Self {
         let body = match kind {
             Kind::Good => format!("good {id} {key}").into_bytes(),
+            Kind::Flaky => format!("flaky {id} {key}").into_bytes(),
             Kind::Rejected => format!("rejected {id} {key}").into_bytes(),
             Kind::Garbage => {
                 let mut body = format!("? {id} {key}").into_bytes();
@@ -66,11 +70,13 @@ impl Message {
     }
 }
 
-/// Which messages of a series are poisonous: two in a hundred.
+/// Which messages of a series are poisonous, two in a hundred, and which are flaky, one in
+/// a hundred.
 pub fn kind_of(id: u64) -> Kind {
-    match (id % 97, id % 101) {
-        (13, _) => Kind::Rejected,
-        (_, 17) => Kind::Garbage,
+    match (id % 97, id % 101, id % 89) {
+        (13, _, _) => Kind::Rejected,
+        (_, 17, _) => Kind::Garbage,
+        (_, _, 7) => Kind::Flaky,
         _ => Kind::Good,
     }
 }
@@ -85,7 +91,12 @@ pub fn decode(body: &[u8]) -> Result<Order, Undecodable> {
     let text = std::str::from_utf8(body).map_err(|error| Undecodable(error.to_string()))?;
     let mut words = text.split(' ');
     let mut word = || words.next().ok_or_else(|| Undecodable(format!("{text:?} is cut off")));
-    let rejected = word()? == "rejected";
+    let kind = match word()? {
+        "good" => Kind::Good,
+        "flaky" => Kind::Flaky,
+        "rejected" => Kind::Rejected,
+        other => return Err(Undecodable(format!("{other:?} is no kind of order"))),
+    };
     let id = word()?.parse().map_err(|error| Undecodable(format!("{text:?}: {error}")))?;
-    Ok(Order { id, key: word()?.to_owned(), rejected })
+    Ok(Order { id, key: word()?.to_owned(), kind })
 }

@@ -19,10 +19,6 @@ pub fn cpu_without(threads: &[&str]) -> Duration {
     all.saturating_sub(others.sum())
 }
 
-pub fn cpu() -> Duration {
-    cpu_without(&[])
-}
-
 /// See proc_pid_stat(5): after the name, which may hold blanks, `utime` and `stime` are the twelfth
 /// and thirteenth.
 fn cpu_of(stat: &Path) -> Duration {

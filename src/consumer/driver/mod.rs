@@ -1,6 +1,5 @@
 use std::{
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,38 +13,28 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, Sleep},
 };
-use tower_service::Service;
 
 use super::{
-    Consumer, Decision, Delivery, Handled, Outcome, Settle, SettleError, SettleErrorKind, Source,
+    Consumer, Delivery, Settle, SettleError, Source,
     config::{ConsumerConfig, Decide},
     halt::{Halt, Leave, ON_ITS_WAY},
     hand::{Hand, Id, Stage},
-    handling::{Finished, handle, panic_message},
-    outcome::Circumstances,
+    handling::Finished,
     running::Shared,
 };
-use crate::{
-    error::StackError,
-    verdict::{Classify, Verdict},
-};
 
-/// How often an acknowledgement that the broker does not confirm is repeated before it is given up
-/// and reported. (A dead letter, and a copy for later, is repeated until the delivery is lost: given
-/// up, it would come back and be handled again.)
-const ACK_FAILURES: u32 = 5;
+mod react;
 
 /// How long the broker has, after the deadline of a shutdown, to hear of the rest.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Moves deliveries from the source through the handler to their settlement: one task, one event at
 /// a time.
-pub(super) struct Driver<Src: Source, F, S, C> {
+pub(super) struct Driver<Src: Source, W> {
     config: ConsumerConfig,
     decide: Option<Decide>,
-    classifier: C,
-    decode: Arc<F>,
-    handler: S,
+    /// Makes the future that handles one payload.
+    work: W,
     shared: Arc<Shared>,
 
     source: Src,
@@ -55,9 +44,8 @@ pub(super) struct Driver<Src: Source, F, S, C> {
     phase: Phase,
 
     handlers: JoinSet<Finished>,
-    settling: FuturesUnordered<Pin<Box<dyn Future<Output = Settled<Src::Delivery>> + Send>>>,
-    extending:
-        FuturesUnordered<Pin<Box<dyn Future<Output = (Id, Result<(), SettleError>)> + Send>>>,
+    settling: Pending<Settled<Src::Delivery>>,
+    extending: Pending<(Id, Result<(), SettleError>)>,
     /// Told when the gate changes; `None` when it has, or was never asked to.
     gate_changed: Option<Pin<Box<Notified<'static>>>>,
     stopped: Option<mpsc::UnboundedReceiver<Instant>>,
@@ -66,6 +54,9 @@ pub(super) struct Driver<Src: Source, F, S, C> {
     extend_at: Option<Instant>,
     rng: StdRng,
 }
+
+/// What the broker is being told.
+type Pending<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// What was last said to the source, and what it last said.
 #[derive(Default)]
@@ -115,33 +106,25 @@ enum Event<Src: Source> {
     SourceEnded,
 }
 
-impl<Src, F, T, E, S, C> Driver<Src, F, S, C>
+impl<Src, W, Fut> Driver<Src, W>
 where
     Src: Source,
-    F: Fn(&<Src::Delivery as Delivery>::Payload) -> Result<T, E> + Send + Sync + 'static,
-    T: Send + 'static,
-    E: std::fmt::Display + 'static,
-    S: Service<T> + Clone + Send + 'static,
-    S::Response: Send + 'static,
-    S::Error: StackError + std::fmt::Display + Send + 'static,
-    S::Future: Send + 'static,
-    C: Classify<S::Response, S::Error> + Clone + Send + Sync + 'static,
+    W: FnMut(Id, <Src::Delivery as Delivery>::Payload) -> Fut + Send + 'static,
+    Fut: Future<Output = Finished> + Send + 'static,
 {
-    pub(super) fn new(
+    pub(super) fn new<C>(
         consumer: &Consumer<C>,
         source: Src,
-        decode: Arc<F>,
-        handler: S,
+        work: W,
         shared: Arc<Shared>,
         stopped: mpsc::UnboundedReceiver<Instant>,
     ) -> Self {
-        let Consumer { config, gate, decide, classifier, .. } = consumer.clone();
+        let Consumer { config, gate, decide, .. } = consumer;
+        let (config, gate, decide) = (*config, *gate, decide.clone());
         Driver {
             config,
             decide,
-            classifier,
-            decode,
-            handler,
+            work,
             shared,
             source,
             flow: Flow::default(),
@@ -252,7 +235,7 @@ where
             let stage = self.hand.get_mut(id).map(|entry| entry.stage.clone());
             match stage {
                 Some(Stage::SettlingLater { settle, failures }) => {
-                    self.settle(id, settle, failures)
+                    self.settle(id, settle, failures);
                 }
                 _ => self.hand.hold(id),
             }
@@ -262,9 +245,7 @@ where
     /// Hands out as much of what is ready as may be.
     fn start_ready(&mut self, now: Instant) -> Leave {
         if self.is_stopping() {
-            while let Some(id) = self.hand.next_ready() {
-                self.settle(id, Settle::Release, 0);
-            }
+            self.give_back();
             return Leave::Free;
         }
         loop {
@@ -310,15 +291,32 @@ where
             self.settle(id, Settle::DeadLetter { reason: reason.into() }, 0);
             return true;
         }
-        let (payload, decode) = (delivery.payload(), Arc::clone(&self.decode));
-        let (handler, classifier) = (self.handler.clone(), self.classifier.clone());
-        let work = handle(id, payload, move |payload| decode(payload), handler, classifier);
+        let work = (self.work)(id, delivery.payload());
         let task = self.handlers.spawn(work).id();
         self.hand.start(id, task, probe.then_some(now));
         if probe {
             self.halt.probing(now);
         }
         true
+    }
+
+    /// At the end, what is not being handled goes back to the broker; but not before all handlers have
+    /// ended. Earlier, somebody else would get what stands behind a message that is being handled here,
+    /// and the broker might hand it out to us again, who have asked for more than has come: that would be
+    /// a delivery spent each time.
+    fn give_back(&mut self) {
+        if self.is_handling() {
+            return;
+        }
+        self.hand.wait_no_longer();
+        while let Some(id) = self.hand.next_ready() {
+            self.settle(id, Settle::Release, 0);
+        }
+    }
+
+    /// Whether a handler runs that there is time for.
+    fn is_handling(&self) -> bool {
+        self.hand.running() > 0 && !matches!(self.phase, Phase::LastWords { .. })
     }
 
     fn is_stopping(&self) -> bool {
@@ -363,22 +361,16 @@ where
             return;
         };
         let half = (every / 2).max(Duration::from_millis(1));
-        let due = match self.extend_at {
-            None => {
-                self.extend_at = Some(now + half);
-                return;
-            }
-            Some(due) => due,
-        };
-        if now < due {
+        if now < *self.extend_at.get_or_insert(now + half) {
             return;
         }
         self.extend_at = Some(now + half);
         for id in self.hand.ids() {
             let Some(entry) = self.hand.get_mut(id) else { continue };
             let Some(delivery) = &entry.delivery else { continue };
-            if now.duration_since(entry.extended) >= half {
-                entry.extended = now;
+            // Where the broker does not listen, one that waits to be heard is enough.
+            if !entry.extending && now.duration_since(entry.extended) >= half {
+                (entry.extended, entry.extending) = (now, true);
                 let extend = delivery.extend();
                 self.extending.push(Box::pin(async move { (id, extend.await) }));
             }
@@ -425,7 +417,13 @@ where
         if timed && self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Event::Look);
         }
-        if self.flow.ask_again.is_some() || self.phase == Phase::Ended {
+        let has_more = match self.phase {
+            Phase::Consuming => true,
+            // While handlers run, its client may need the poll to stay alive.
+            Phase::Draining { .. } | Phase::LastWords { .. } => self.is_handling(),
+            Phase::Ended => false,
+        };
+        if self.flow.ask_again.is_some() || !has_more {
             return Poll::Pending;
         }
         self.source.poll_next(cx, self.flow.room).map(|next| match next {
@@ -433,183 +431,5 @@ where
             Some(Err(error)) => Event::SourceFailed(error),
             None => Event::SourceEnded,
         })
-    }
-
-    // ---- After waiting -----------------------------------------------------------------------
-
-    fn on(&mut self, event: Event<Src>) {
-        match event {
-            Event::Delivered(delivery) => {
-                if self.flow.failures > 0 {
-                    self.flow.failures = 0;
-                    self.shared.source_works();
-                }
-                self.shared.delivered();
-                self.hand.take(delivery, self.config.ordered, Instant::now());
-            }
-            Event::Handled(Ok(finished)) => self.finished(&finished),
-            Event::Handled(Err(error)) => self.broke_off(error),
-            Event::Settled(settled) => self.settled(settled),
-            Event::Extended(id, Err(error)) => self.not_extended(id, &error),
-            Event::Extended(_, Ok(())) | Event::Look => {}
-            Event::Stop(until) => self.stop(until),
-            Event::SourceFailed(error) => self.source_failed(&error),
-            Event::SourceEnded => self.source_ended(),
-        }
-    }
-
-    fn stop(&mut self, until: Instant) {
-        self.shared.stopping();
-        self.phase = match self.phase {
-            Phase::Consuming | Phase::Ended => Phase::Draining { until },
-            Phase::Draining { until: earlier } => Phase::Draining { until: until.min(earlier) },
-            last_words @ Phase::LastWords { .. } => last_words,
-        };
-    }
-
-    fn source_failed(&mut self, error: &Src::Error) {
-        let now = Instant::now();
-        let backoff = &self.config.reconnect_after;
-        // A row of errors ends when it has been quiet for longer than the row would have been.
-        if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest() * 2) {
-            self.flow.failures = 0;
-        }
-        self.flow.ask_again = Some(now + backoff.delay(self.flow.failures, &mut self.rng));
-        self.flow.failures = self.flow.failures.saturating_add(1);
-        self.flow.failed_at = Some(now);
-        self.shared.source_failed(now, error);
-    }
-
-    fn source_ended(&mut self) {
-        match self.phase {
-            Phase::Consuming => self.phase = Phase::Ended,
-            // There is nothing more to hear from it.
-            _ => self.flow.ask_again = Some(Instant::now() + LAST_WORDS),
-        }
-    }
-
-    fn not_extended(&mut self, id: Id, error: &SettleError) {
-        let stage = self.hand.get_mut(id).map(|entry| &entry.stage);
-        match (error.kind(), stage) {
-            // Somebody else's, and not begun here: let it go. Of one that runs its settlement will tell.
-            (SettleErrorKind::Lost, Some(Stage::Ready | Stage::Waiting)) => {
-                self.shared.lost("extend", error);
-                self.hand.remove(id);
-            }
-            _ => self.shared.error(format!("extend: {error}")),
-        }
-    }
-
-    // ---- Outcomes ----------------------------------------------------------------------------
-
-    /// A handler panicked, or was aborted by a shutdown.
-    fn broke_off(&mut self, error: JoinError) {
-        let Some(id) = self.hand.find_task(error.id()) else { return };
-        match error.try_into_panic() {
-            Ok(panic) => {
-                let reason = panic_message(&*panic);
-                self.shared.panicked(&reason);
-                self.finished(&Finished { id, handled: Handled::Panicked, reason });
-            }
-            Err(_aborted) => self.settle(id, Settle::Release, 0),
-        }
-    }
-
-    fn finished(&mut self, finished: &Finished) {
-        let Finished { id, handled, reason } = finished;
-        let (id, handled, now) = (*id, *handled, Instant::now());
-        let Some(entry) = self.hand.get_mut(id) else { return };
-        let probe = matches!(entry.stage, Stage::Running { probe: Some(_), .. });
-        let (attempt, in_hand) =
-            (entry.attempts(), entry.is_ordered() || !self.source.redelivers());
-        let outcome = Outcome { handled, reason, attempt };
-        let decision = self.decide(&outcome);
-        if !matches!(decision, Decision::Settle(Settle::Ack)) {
-            self.shared.error(reason.clone());
-        }
-        self.probed(probe, handled, &decision, now);
-        match decision {
-            Decision::Hold | Decision::Settle(Settle::Retry { .. }) if self.is_stopping() => {
-                self.settle(id, Settle::Release, 0);
-            }
-            Decision::Hold => {
-                self.shared.held();
-                self.hand.hold(id);
-            }
-            Decision::Settle(Settle::Retry { after }) if in_hand => {
-                self.shared.retried_in_hand();
-                self.hand.try_again_at(id, now + after);
-            }
-            Decision::Settle(settle) => self.settle(id, settle, 0),
-        }
-    }
-
-    fn decide(&mut self, outcome: &Outcome<'_>) -> Decision {
-        let own = self.decide.as_ref().and_then(|decide| {
-            catch_unwind(AssertUnwindSafe(|| decide(outcome))).unwrap_or_else(|panic| {
-                self.shared.panicked(&panic_message(&*panic));
-                None
-            })
-        });
-        match own {
-            Some(Decision::Settle(settle)) => outcome.bounded(settle, &self.config),
-            Some(Decision::Hold) => Decision::Hold,
-            None => {
-                let circumstances = Circumstances { halted: self.halt.is_on() };
-                outcome.decide(&self.config, circumstances, &mut self.rng)
-            }
-        }
-    }
-
-    /// What this outcome says about the dependency.
-    fn probed(&mut self, probe: bool, handled: Handled, decision: &Decision, now: Instant) {
-        match (handled, decision) {
-            (Handled::Verdict(verdict), Decision::Hold) => {
-                self.halt.held(probe, verdict.retry_after(), now, &mut self.rng);
-            }
-            (Handled::Panicked, Decision::Hold) => self.halt.held(probe, None, now, &mut self.rng),
-            (Handled::Verdict(Verdict::Success | Verdict::Permanent), _) if probe => {
-                self.halt.probe_succeeded();
-            }
-            _ if probe => self.halt.probe_said_nothing(now),
-            _ => {}
-        }
-    }
-
-    // ---- Settling ----------------------------------------------------------------------------
-
-    fn settle(&mut self, id: Id, settle: Settle, failures: u32) {
-        let Some(mut delivery) = self.hand.settle(id, settle.clone(), failures) else { return };
-        self.settling.push(Box::pin(async move {
-            let result = delivery.settle(&settle).await;
-            Settled { id, delivery, result }
-        }));
-    }
-
-    fn settled(&mut self, settled: Settled<Src::Delivery>) {
-        let Settled { id, delivery, result } = settled;
-        let Some(entry) = self.hand.get_mut(id) else { return };
-        let Stage::Settling { settle, failures } = entry.stage.clone() else { return };
-        let error = match result {
-            Ok(()) => {
-                self.shared.settled(&settle);
-                self.hand.remove(id);
-                return;
-            }
-            Err(error) => error,
-        };
-        let failures = failures.saturating_add(1);
-        let harmless = matches!(settle, Settle::Ack | Settle::Release);
-        if error.kind() == SettleErrorKind::Lost {
-            self.shared.lost(settle.as_str(), &error);
-            self.hand.remove(id);
-        } else if harmless && failures >= ACK_FAILURES {
-            self.shared.unconfirmed(&settle, &error);
-            self.hand.remove(id);
-        } else {
-            self.shared.error(format!("{}: {error}", settle.as_str()));
-            let delay = self.config.reconnect_after.delay(failures - 1, &mut self.rng);
-            self.hand.settle_again_at(id, delivery, failures, Instant::now() + delay);
-        }
     }
 }

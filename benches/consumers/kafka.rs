@@ -1,0 +1,3 @@
+//! Kafka against its bare client: a `Contest` and `contest::hold(..)` go here.
+
+pub(crate) async fn measure() {}

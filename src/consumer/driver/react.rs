@@ -1,0 +1,209 @@
+//! What each event leads to.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::{task::JoinError, time::Instant};
+
+use super::{Driver, Event, LAST_WORDS, Phase, Settled};
+use crate::{
+    consumer::{
+        Decision, Delivery, Handled, Outcome, Settle, SettleError, SettleErrorKind, Source,
+        hand::{Id, Stage},
+        handling::{Finished, panic_message},
+        outcome::Circumstances,
+    },
+    verdict::Verdict,
+};
+
+/// How often an acknowledgement that the broker does not confirm is repeated before it is given up
+/// and reported. (A dead letter, and a copy for later, is repeated until the delivery is lost: given
+/// up, it would come back and be handled again.)
+const ACK_FAILURES: u32 = 5;
+
+impl<Src, W, Fut> Driver<Src, W>
+where
+    Src: Source,
+    W: FnMut(Id, <Src::Delivery as Delivery>::Payload) -> Fut + Send + 'static,
+    Fut: Future<Output = Finished> + Send + 'static,
+{
+    pub(super) fn on(&mut self, event: Event<Src>) {
+        match event {
+            Event::Delivered(delivery) => {
+                if self.flow.failures > 0 {
+                    self.flow.failures = 0;
+                    self.shared.source_works();
+                }
+                self.shared.delivered();
+                self.hand.take(delivery, self.config.ordered, Instant::now());
+            }
+            Event::Handled(Ok(finished)) => self.finished(&finished),
+            Event::Handled(Err(error)) => self.broke_off(error),
+            Event::Settled(settled) => self.settled(settled),
+            Event::Extended(id, result) => self.extended(id, result),
+            Event::Look => {}
+            Event::Stop(until) => self.stop(until),
+            Event::SourceFailed(error) => self.source_failed(&error),
+            Event::SourceEnded => self.source_ended(),
+        }
+    }
+
+    fn stop(&mut self, until: Instant) {
+        self.shared.stopping();
+        self.phase = match self.phase {
+            Phase::Consuming | Phase::Ended => Phase::Draining { until },
+            Phase::Draining { until: earlier } => Phase::Draining { until: until.min(earlier) },
+            last_words @ Phase::LastWords { .. } => last_words,
+        };
+    }
+
+    fn source_failed(&mut self, error: &Src::Error) {
+        let now = Instant::now();
+        let backoff = &self.config.reconnect_after;
+        // A row of errors ends when it has been quiet for longer than the row would have been.
+        if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest() * 2) {
+            self.flow.failures = 0;
+        }
+        self.flow.ask_again = Some(now + backoff.delay(self.flow.failures, &mut self.rng));
+        self.flow.failures = self.flow.failures.saturating_add(1);
+        self.flow.failed_at = Some(now);
+        self.shared.source_failed(now, error);
+    }
+
+    fn source_ended(&mut self) {
+        match self.phase {
+            Phase::Consuming => self.phase = Phase::Ended,
+            // There is nothing more to hear from it.
+            _ => self.flow.ask_again = Some(Instant::now() + LAST_WORDS),
+        }
+    }
+
+    fn extended(&mut self, id: Id, result: Result<(), SettleError>) {
+        // It may have been settled meanwhile, and then it matters no more.
+        let Some(entry) = self.hand.get_mut(id) else { return };
+        entry.extending = false;
+        let Err(error) = result else { return };
+        match (error.kind(), &entry.stage) {
+            // Somebody else's, and not begun here: let it go. Of one that runs its settlement will tell.
+            (SettleErrorKind::Lost, Stage::Ready | Stage::Waiting) => {
+                self.shared.lost("extend", &error);
+                self.hand.remove(id);
+            }
+            _ => self.shared.error(format!("extend: {error}")),
+        }
+    }
+
+    // ---- Outcomes ----------------------------------------------------------------------------
+
+    /// A handler panicked, or was aborted by a shutdown.
+    fn broke_off(&mut self, error: JoinError) {
+        let Some(id) = self.hand.find_task(error.id()) else { return };
+        match error.try_into_panic() {
+            Ok(panic) => {
+                let reason = panic_message(&*panic);
+                self.shared.panicked(&reason);
+                self.finished(&Finished { id, handled: Handled::Panicked, reason });
+            }
+            Err(_aborted) => self.settle(id, Settle::Release, 0),
+        }
+    }
+
+    fn finished(&mut self, finished: &Finished) {
+        let Finished { id, handled, reason } = finished;
+        let (id, handled, now) = (*id, *handled, Instant::now());
+        let Some(entry) = self.hand.get_mut(id) else { return };
+        let probe = matches!(entry.stage, Stage::Running { probe: Some(_), .. });
+        let (attempt, in_hand) =
+            (entry.attempts(), entry.stays_in_hand() || !self.source.redelivers());
+        let outcome = Outcome { handled, reason, attempt };
+        let decision = self.decide(&outcome);
+        if !matches!(decision, Decision::Settle(Settle::Ack)) {
+            self.shared.error(reason.clone());
+        }
+        self.probed(probe, handled, &decision, now);
+        match decision {
+            // There will be no later.
+            Decision::Hold if self.is_stopping() => self.settle(id, Settle::Release, 0),
+            Decision::Settle(Settle::Retry { .. }) if in_hand && self.is_stopping() => {
+                self.settle(id, Settle::Release, 0);
+            }
+            Decision::Hold => {
+                self.shared.held();
+                self.hand.hold(id);
+            }
+            Decision::Settle(Settle::Retry { after }) if in_hand => {
+                self.shared.retried_in_hand();
+                self.hand.try_again_at(id, now + after);
+            }
+            Decision::Settle(settle) => self.settle(id, settle, 0),
+        }
+    }
+
+    fn decide(&mut self, outcome: &Outcome<'_>) -> Decision {
+        let own = self.decide.as_ref().and_then(|decide| {
+            catch_unwind(AssertUnwindSafe(|| decide(outcome))).unwrap_or_else(|panic| {
+                self.shared.panicked(&panic_message(&*panic));
+                None
+            })
+        });
+        match own {
+            Some(Decision::Settle(settle)) => outcome.bounded(settle, &self.config),
+            Some(Decision::Hold) => Decision::Hold,
+            None => {
+                let circumstances = Circumstances { halted: self.halt.is_on() };
+                outcome.decide(&self.config, circumstances, &mut self.rng)
+            }
+        }
+    }
+
+    /// What this outcome says about the dependency.
+    fn probed(&mut self, probe: bool, handled: Handled, decision: &Decision, now: Instant) {
+        match (handled, decision) {
+            (Handled::Verdict(verdict), Decision::Hold) => {
+                self.halt.held(probe, verdict.retry_after(), now, &mut self.rng);
+            }
+            (Handled::Panicked, Decision::Hold) => self.halt.held(probe, None, now, &mut self.rng),
+            (Handled::Verdict(Verdict::Success | Verdict::Permanent), _) if probe => {
+                self.halt.probe_succeeded();
+            }
+            _ if probe => self.halt.probe_said_nothing(now),
+            _ => {}
+        }
+    }
+
+    // ---- Settling ----------------------------------------------------------------------------
+
+    pub(super) fn settle(&mut self, id: Id, settle: Settle, failures: u32) {
+        let Some(mut delivery) = self.hand.settle(id, settle.clone(), failures) else { return };
+        self.settling.push(Box::pin(async move {
+            let result = delivery.settle(&settle).await;
+            Settled { id, delivery, result }
+        }));
+    }
+
+    fn settled(&mut self, settled: Settled<Src::Delivery>) {
+        let Settled { id, delivery, result } = settled;
+        let Some(entry) = self.hand.get_mut(id) else { return };
+        let Stage::Settling { settle, failures } = entry.stage.clone() else { return };
+        let error = match result {
+            Ok(()) => {
+                self.shared.settled(&settle);
+                self.hand.remove(id);
+                return;
+            }
+            Err(error) => error,
+        };
+        let failures = failures.saturating_add(1);
+        let harmless = matches!(settle, Settle::Ack | Settle::Release);
+        if error.kind() == SettleErrorKind::Lost {
+            self.shared.lost(settle.as_str(), &error);
+            self.hand.remove(id);
+        } else if harmless && failures >= ACK_FAILURES {
+            self.shared.unconfirmed(&settle, &error);
+            self.hand.remove(id);
+        } else {
+            self.shared.error(format!("{}: {error}", settle.as_str()));
+            let delay = self.config.reconnect_after.delay(failures - 1, &mut self.rng);
+            self.hand.settle_again_at(id, delivery, failures, Instant::now() + delay);
+        }
+    }
+}
