@@ -83,6 +83,8 @@ pub fn killed<B: Reachable>(name: &str, broker: impl AsyncFnOnce() -> B) {
 
 /// The child: handles messages until it is killed, and says which.
 async fn consume<B: Broker>(broker: &B) {
+    // The harness of the test has begun a line.
+    say("");
     // Told before the handler returns, so before it can be settled.
     let dependency =
         Dependency::taking(Duration::from_millis(10)).announced(|id| say(&format!("handled {id}")));

@@ -138,6 +138,10 @@ impl KafkaSourceBuilder {
         };
         at_least_1("prefetch", self.prefetch)?;
         at_least_1("max_span", self.max_span)?;
+        if self.client.get("group.id").is_none_or(str::is_empty) {
+            let rule = "must be set, because offsets are kept by group";
+            return Err(ConfigError::new(POLICY, "group.id", rule, ""));
+        }
         if self.topics.is_empty() || self.topics.iter().any(|topic| wrong_name(topic)) {
             let rule = "must name at least one topic, and none may be empty or contain a NUL";
             return Err(ConfigError::new(POLICY, "topics", rule, &self.topics));
@@ -165,10 +169,6 @@ fn check_client(native: &NativeClientConfig) -> Result<(), Error> {
             Err(Error::Config(ConfigError::new(POLICY, field, rule, given)))
         }
     };
-    if get(native, "group.id")?.is_empty() {
-        let rule = "must be set, because offsets are kept by group";
-        return Err(ConfigError::new(POLICY, "group.id", rule, "").into());
-    }
     let why = "because only offsets of settled deliveries may be stored";
     must_be("enable.auto.offset.store", "false", why)?;
     must_be("enable.auto.commit", "true", "because stored offsets are committed by it")?;

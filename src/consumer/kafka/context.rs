@@ -112,6 +112,8 @@ impl<C: ClientContext> ClientContext for Context<C> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // rdkafka has librdkafka's log come by the same queue.
+        self.told(|_| ());
         self.user.log(level, facility, message);
     }
 

@@ -60,10 +60,6 @@ impl KafkaDelivery {
         KafkaDelivery { message, assigned, place }
     }
 
-    pub(super) fn is_lost(&self) -> bool {
-        self.assigned.offsets().is_given_up()
-    }
-
     fn done(&self) -> Result<(), SettleError> {
         let grown = self.assigned.offsets().settle(self.place);
         if grown.map_err(|_| self.assigned.lost())? {
@@ -88,6 +84,10 @@ impl Delivery for KafkaDelivery {
 
     fn ordering_key(&self) -> Option<&[u8]> {
         self.assigned.order.key(&self.message)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.assigned.offsets().is_given_up()
     }
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {

@@ -1,4 +1,4 @@
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::ConfigError;
 
@@ -42,5 +42,14 @@ impl Error {
     /// Whether nothing but a new process, or a new source, helps.
     pub const fn is_fatal(&self) -> bool {
         matches!(self, Error::Fatal { .. })
+    }
+
+    /// librdkafka's code of it, if that is where it comes from.
+    pub fn code(&self) -> Option<RDKafkaErrorCode> {
+        match self {
+            Error::Config(_) => None,
+            Error::Client(error) | Error::Commit(error) => error.rdkafka_error_code(),
+            Error::Consume { error, .. } | Error::Fatal { error, .. } => error.rdkafka_error_code(),
+        }
     }
 }

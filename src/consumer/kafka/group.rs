@@ -22,6 +22,7 @@ use super::{
     delivery::Assigned,
     signal::Signal,
 };
+use crate::consumer::Delivery;
 
 /// This member of the consumer group: the client, and the partitions it has.
 ///
@@ -35,6 +36,8 @@ pub(super) struct Group<C: ClientContext + 'static> {
     /// Messages that came by the common queue, which they should not.
     stray: VecDeque<KafkaDelivery>,
     paused: bool,
+    /// Errors told since the last message.
+    told: Vec<Option<RDKafkaErrorCode>>,
     signal: Arc<Signal>,
     grown: Arc<AtomicBool>,
     settings: Settings,
@@ -74,6 +77,7 @@ impl<C: ClientContext + 'static> Group<C> {
             turn: 0,
             stray: VecDeque::new(),
             paused: false,
+            told: Vec::new(),
             signal,
             grown: Arc::default(),
             settings,
@@ -90,37 +94,47 @@ impl<C: ClientContext + 'static> Group<C> {
         self.grown.load(Ordering::Relaxed)
     }
 
-    /// Serves everything but messages, until there is nothing left or something went wrong.
+    /// Serves everything but messages, until there is nothing left. Tells of the worst that went wrong,
+    /// and only of what was not told since the last message.
     pub(super) fn serve(&mut self) -> Result<(), Error> {
+        let mut worst = None;
         loop {
             let consumer = Arc::clone(&self.consumer);
             let polled = consumer.poll(Duration::ZERO);
             let context = consumer.context();
-            let mut result = match polled {
-                Some(Ok(message)) => {
-                    self.take_stray(&message);
-                    continue;
-                }
-                Some(Err(error)) => Err(self.explained(error)),
-                None => Ok(()),
-            };
+            let mut idle = polled.is_none();
+            match polled {
+                Some(Ok(message)) => self.take_stray(&message),
+                Some(Err(error)) => self.note(self.explained(error), &mut worst),
+                None => {}
+            }
             while let Some(change) = context.change() {
                 let changed = match change {
                     Change::Assign(partitions) => self.assign(&partitions),
                     Change::Revoke(partitions) => self.revoke(&partitions),
                 };
-                result = result.and(changed.map_err(Error::Client));
+                if let Err(error) = changed {
+                    self.note(Error::Client(error), &mut worst);
+                }
             }
             if let Some(error) = context.commit_error() {
-                result = result.and(Err(Error::Commit(error)));
+                self.note(Error::Commit(error), &mut worst);
             }
-            if result.is_err() {
-                // There may be more, and the queue tells only of its first.
-                self.signal.put_back_event();
-                return result;
+            idle &= !context.was_told();
+            if idle {
+                return worst.map_or(Ok(()), Err);
             }
-            if !context.was_told() {
-                return Ok(());
+        }
+    }
+
+    /// librdkafka repeats itself while it tries: each attempt to connect, each commit. Told of every
+    /// one, the consumer would take it for ever longer trouble, and ask ever more rarely.
+    fn note(&mut self, error: Error, worst: &mut Option<Error>) {
+        let code = error.code();
+        if error.is_fatal() || !self.told.contains(&code) {
+            self.told.push(code);
+            if error.is_fatal() || worst.is_none() {
+                *worst = Some(error);
             }
         }
     }
@@ -143,14 +157,21 @@ impl<C: ClientContext + 'static> Group<C> {
             partition.ready.store(false, Ordering::Release);
             let Some(polled) = partition.queue.poll(Duration::ZERO) else { continue };
             partition.ready.store(true, Ordering::Release);
-            return Some(match polled {
+            match polled {
                 Ok(message) => {
+                    self.told.clear();
                     let assigned = Arc::clone(&partition.assigned);
                     let message = Message::copied(&assigned.topic, &message);
-                    Ok(KafkaDelivery::new(message, assigned))
+                    return Some(Ok(KafkaDelivery::new(message, assigned)));
                 }
-                Err(error) => Err(self.explained(error)),
-            });
+                Err(error) => {
+                    let mut worst = None;
+                    self.note(self.explained(error), &mut worst);
+                    if let Some(error) = worst {
+                        return Some(Err(error));
+                    }
+                }
+            }
         }
         None
     }

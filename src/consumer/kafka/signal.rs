@@ -37,13 +37,8 @@ impl Signal {
         self.wake();
     }
 
-    /// Whether there may be events. They are served until there are none, or this is set again.
+    /// Whether there may be events. They are served until there are none.
     pub(super) fn take_event(&self) -> bool {
         self.events.swap(false, Ordering::Acquire)
-    }
-
-    /// Not all have been served.
-    pub(super) fn put_back_event(&self) {
-        self.events.store(true, Ordering::Release);
     }
 }

@@ -2,13 +2,13 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
 use rdkafka::{ClientConfig, ClientContext, client::DefaultClientContext};
 use tokio::{
-    runtime::Handle,
-    task::spawn_blocking,
+    sync::oneshot,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -185,12 +185,13 @@ impl<C: ClientContext + 'static> Source for KafkaSource<C> {
     async fn close(&mut self) -> Result<(), Error> {
         let Some(mut group) = self.group.take() else { return Ok(()) };
         let stored = group.store();
-        let left = spawn_blocking(move || {
+        let (told, left) = oneshot::channel();
+        in_a_thread(move || {
             let committed = group.commit();
             group.leave();
-            committed
+            // Nobody listens any more if this took too long.
+            let _ = told.send(committed);
         });
-        // A panic in there is not ours to tell of, and a runtime that shuts down is the end anyway.
         stored.and(left.await.unwrap_or(Ok(())))
     }
 }
@@ -200,12 +201,16 @@ impl<C: ClientContext + 'static> Drop for KafkaSource<C> {
         let Some(mut group) = self.group.take() else { return };
         // What cannot be stored is delivered again, and there is nobody to tell.
         let _ = group.store();
-        // Leaving waits for the broker, and this may be a thread that others need.
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || group.leave())),
-            Err(_) => group.leave(),
-        }
+        in_a_thread(move || group.leave());
     }
+}
+
+/// Not one of tokio's: librdkafka waits for the broker here, for ever if that answers wrongly, and a
+/// runtime that shuts down would wait with it.
+fn in_a_thread(leave: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().name("kafka-leave".into());
+    // Where there is no thread to be had, what was to run in it is dropped, which leaves the group too.
+    let _ = thread.spawn(leave);
 }
 
 impl<C: ClientContext + 'static> fmt::Debug for KafkaSource<C> {
