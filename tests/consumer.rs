@@ -39,6 +39,7 @@ impl InMemory {
             prefetch: Self::PREFETCH,
             ack_wait: Some(Duration::from_secs(2)),
             extend_every: Some(Duration::from_millis(500)),
+            pulls: true,
             ..Options::default()
         }))
     }

@@ -140,7 +140,7 @@ async fn turn<T: Contest>(contest: &T, side: Side) -> Turn {
         Side::Bare => contest.bare(work.clone()).await,
         Side::Driven => driven(contest, work.clone()).await,
     }
-    let turn = Turn { took: begin.elapsed(), cpu: cpu_without(T::OTHERS) - cpu };
+    let turn = Turn { took: begin.elapsed(), cpu: cpu_without(T::OTHERS).saturating_sub(cpu) };
     assert_eq!(work.left(), 0, "{side:?} is not through");
     turn
 }

@@ -17,6 +17,10 @@ mod kafka;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+#[path = "../../examples/consumers/brokers/nats.rs"]
+#[allow(dead_code, reason = "it is not killed here")]
+mod nats_server;
 #[path = "../../tests/consumer_support/process.rs"]
 mod process;
 #[cfg(feature = "rabbitmq")]

@@ -127,6 +127,9 @@ mod halt;
 mod hand;
 mod handle;
 mod handling;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub mod nats;
 mod outcome;
 mod running;
 mod settle;

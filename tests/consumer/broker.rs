@@ -1,12 +1,17 @@
 //! What the broker does to a consumer.
 
-use buttress::Verdict;
+use std::{
+    panic::resume_unwind,
+    task::{Context, Poll},
+};
+
+use buttress::{Verdict, consumer::Source};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     consumer_support::{
         ledger::{Event, Said},
-        memory::{Options, Unconfirmed},
+        memory::{Broken, MemoryDelivery, Options, Unconfirmed},
     },
     rig::{Act, MS, Rig, SECOND, consumer},
 };
@@ -23,8 +28,8 @@ async fn a_broken_connection_is_asked_again_and_work_goes_on() {
     let (at, error) = status.last_error.unwrap();
     assert_eq!(error, "the connection is broken");
     assert!(at.elapsed() <= SECOND);
-    let asked = rig.ledger.count(|event| *event == Event::Failed);
-    assert!((10..=12).contains(&asked), "{asked} times in ten seconds, one second apart");
+    let failed = rig.ledger.count(|event| *event == Event::Failed);
+    assert!((10..=12).contains(&failed), "{failed} times in ten seconds, one second apart");
     rig.broker.start();
     sleep(1100 * MS).await;
     assert_eq!(running.status().broken_since, None);
@@ -45,8 +50,8 @@ async fn the_waits_for_a_broker_grow() {
     let consumer = consumer().reconnect_after(growing.jitter(buttress::Jitter::None));
     let running = rig.start(consumer, |_, _| Act::Succeed);
     sleep(3600 * SECOND).await;
-    let asked = rig.ledger.count(|event| *event == Event::Failed);
-    assert!((60..=66).contains(&asked), "{asked} times in an hour");
+    let failed = rig.ledger.count(|event| *event == Event::Failed);
+    assert!((60..=66).contains(&failed), "{failed} times in an hour");
     rig.broker.start();
     rig.finish(running).await;
 }
@@ -175,4 +180,40 @@ async fn the_status_says_what_is_in_hand() {
     let status = monitor.status();
     assert_eq!((status.in_hand, status.running, status.stopping), (0, 0, true));
     assert_eq!(status.summary.acked, 20);
+}
+
+/// A source that has a bug.
+struct Panicking;
+
+impl Source for Panicking {
+    type Delivery = MemoryDelivery;
+    type Error = Broken;
+
+    fn prefetch(&self) -> usize {
+        1
+    }
+
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: usize,
+    ) -> Poll<Option<Result<MemoryDelivery, Broken>>> {
+        resume_unwind(Box::new("a bug in the source"))
+    }
+
+    fn pause(&mut self) {}
+
+    fn resume(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "a bug in the source")]
+async fn a_source_that_panics_is_told_to_who_waits() {
+    let rig = Rig::with(0);
+    let handler = rig.handler(|_, _| Act::Succeed);
+    consumer().build().unwrap().start(Panicking, handler).wait().await;
 }

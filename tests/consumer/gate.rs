@@ -278,3 +278,19 @@ async fn what_was_asked_for_before_and_comes_while_it_is_open_is_held() {
     let summary = rig.finish(running).await;
     assert_eq!((summary.delivered, summary.acked), (20, 20), "{summary:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_when_the_source_ends_is_handled_when_the_circuit_closes() {
+    let rig = Rig::with(8);
+    let breaker = breaker();
+    let running = rig.start_gated(consumer(), breaker, |_, _| Act::Take(MS));
+    breaker.force_open("maintenance", None);
+    sleep(SECOND).await;
+    breaker.reset();
+    sleep(MS / 2).await;
+    breaker.force_open("maintenance", Some(60 * SECOND));
+    rig.broker.end_now();
+    let summary = running.wait().await;
+    assert_eq!((summary.delivered, summary.acked), (8, 8), "{summary:?}");
+    rig.ledger.assert_lawful();
+}

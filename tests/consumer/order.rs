@@ -20,7 +20,7 @@ async fn messages_of_one_key_are_handled_one_after_the_other() {
     let rig = two_keys();
     // The earlier ones take longer, so that without order the later ones would be through first.
     let running = rig.start(consumer().ordered(), |id, _| {
-        Act::Take(100 * MS - 10 * MS * u32::try_from(id).unwrap())
+        Act::Take(10 * MS * (10 - u32::try_from(id).unwrap()))
     });
     rig.finish(running).await;
     assert_eq!(rig.log.most_running(), 2, "two keys");

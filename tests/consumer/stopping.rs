@@ -296,3 +296,40 @@ async fn what_was_asked_for_before_and_comes_at_the_end_is_given_back() {
     assert!(spent.values().all(|deliveries| *deliveries <= 1), "{spent:?}");
     rig.ledger.assert_lawful();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_has_ended_is_not_asked_again_at_the_end() {
+    let rig = Rig::with(4);
+    let running = rig.start(consumer(), |_, _| Act::Take(30 * SECOND));
+    sleep(SECOND).await;
+    rig.broker.end_now();
+    sleep(SECOND).await;
+    let summary = running.shutdown(60 * SECOND).await;
+    assert_eq!(summary.acked, 4, "{summary:?}");
+    rig.ledger.assert_lawful();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_ends_at_the_end_is_not_asked_again() {
+    let rig = Rig::with(4);
+    let running = rig.start(consumer(), |_, _| Act::Take(30 * SECOND));
+    sleep(SECOND).await;
+    running.stop(60 * SECOND);
+    sleep(SECOND).await;
+    rig.broker.end_now();
+    let summary = running.wait().await;
+    assert_eq!(summary.acked, 4, "{summary:?}");
+    rig.ledger.assert_lawful();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_without_time_drops_what_runs() {
+    let rig = Rig::with(20);
+    let running = rig.start(consumer(), |_, _| Act::Take(SECOND));
+    sleep(100 * MS).await;
+    let begin = Instant::now();
+    let summary = running.shutdown(std::time::Duration::ZERO).await;
+    assert!(begin.elapsed() <= 100 * MS, "{:?}", begin.elapsed());
+    assert_eq!((summary.acked, summary.released), (0, 8), "{summary:?}");
+    assert_eq!(rig.log.dropped().len(), 4);
+}

@@ -23,7 +23,7 @@ fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
             _ => return None,
         };
         let labels: Vec<&str> =
-            key.labels().filter(|label| label.key() != "name").map(|label| label.value()).collect();
+            key.labels().filter(|label| label.key() != "name").map(metrics::Label::value).collect();
         let name = key.name().strip_prefix("buttress_consumer_")?;
         Some(([&[name], &labels[..]].concat().join(" "), value))
     })
@@ -47,16 +47,16 @@ async fn every_settlement_is_counted() {
     rig.broker.do_not_confirm([Unconfirmed::Unheard; 5]);
     sleep(6 * SECOND).await;
     running.shutdown(60 * SECOND).await;
-    let recorded = recorded(&snapshotter);
+    let told = recorded(&snapshotter);
     let count = |settle: &str| {
-        recorded.get(&format!("messages_total {settle}")).copied().unwrap_or(0.0) as usize
+        told.get(&format!("messages_total {settle}")).copied().unwrap_or(0.0) as usize
     };
     for settle in ["ack", "retry", "dead_letter", "release"] {
-        assert_eq!(count(settle), rig.ledger.settled_as(settle), "{settle}: {recorded:?}");
-        assert!(count(settle) > 0, "{settle}: {recorded:?}");
+        assert_eq!(count(settle), rig.ledger.settled_as(settle), "{settle}: {told:?}");
+        assert!(count(settle) > 0, "{settle}: {told:?}");
     }
-    assert_eq!(count("unconfirmed"), 1, "{recorded:?}");
-    assert_eq!(count("lost"), 0, "{recorded:?}");
+    assert_eq!(count("unconfirmed"), 1, "{told:?}");
+    assert_eq!(count("lost"), 0, "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,9 +69,9 @@ async fn a_lost_delivery_is_counted() {
     sleep(SECOND / 2).await;
     rig.broker.disconnect(0);
     rig.finish(running).await;
-    let recorded = recorded(&snapshotter);
-    assert_eq!(recorded.get("messages_total lost"), Some(&1.0), "{recorded:?}");
-    assert_eq!(recorded.get("messages_total ack"), Some(&1.0), "{recorded:?}");
+    let told = recorded(&snapshotter);
+    assert_eq!(told.get("messages_total lost"), Some(&1.0), "{told:?}");
+    assert_eq!(told.get("messages_total ack"), Some(&1.0), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use buttress::Verdict;
+use buttress::{
+    Verdict,
+    breaker::{CircuitBreaker, State as BreakerState},
+};
 use tokio::time::{Instant, sleep};
 
 use super::message::{Kind, Order};
@@ -67,6 +70,7 @@ pub struct Dependency {
     takes: Duration,
     /// Is told of everything that is done, before the caller is.
     announce: fn(u64),
+    breaker: Option<CircuitBreaker>,
     state: Arc<Mutex<State>>,
 }
 
@@ -89,6 +93,8 @@ pub struct Call {
     pub key: String,
     /// Whether it failed because of an episode.
     pub trouble: Option<Trouble>,
+    /// Whether the circuit was closed when it began.
+    pub closed: bool,
 }
 
 /// An order that it is through with: done or rejected.
@@ -103,7 +109,12 @@ pub struct Done {
 impl Dependency {
     /// A healthy one, whose calls take so long.
     pub fn taking(takes: Duration) -> Self {
-        Dependency { takes, announce: |_| {}, state: Arc::default() }
+        Dependency { takes, announce: |_| {}, breaker: None, state: Arc::default() }
+    }
+
+    /// Notes of each call what this breaker thought of it.
+    pub fn behind(self, breaker: CircuitBreaker) -> Self {
+        Dependency { breaker: Some(breaker), ..self }
     }
 
     /// Tells of each id that is done, before the caller hears of it.
@@ -132,7 +143,8 @@ impl Dependency {
     }
 
     pub async fn handle(&self, order: Order) -> Result<(), Failure> {
-        let trouble = self.state().call(&order);
+        let closed = self.breaker.is_none_or(|breaker| breaker.state() == BreakerState::Closed);
+        let trouble = self.state().call(&order, closed);
         match trouble {
             None => {}
             Some(Trouble::Errors) => return Err(Failure::Down),
@@ -180,7 +192,7 @@ impl State {
         *flaked <= 3
     }
 
-    fn call(&mut self, order: &Order) -> Option<Trouble> {
+    fn call(&mut self, order: &Order, closed: bool) -> Option<Trouble> {
         let now = Instant::now();
         if self.trouble.is_some_and(|(_, end)| end.is_some_and(|end| end <= now)) {
             self.trouble = None;
@@ -192,7 +204,8 @@ impl State {
             self.trouble = Some((episode.trouble, Some(now + episode.lasting)));
         }
         let trouble = self.trouble.map(|(trouble, _)| trouble);
-        self.calls.push(Call { at: now, id: order.id, key: order.key.clone(), trouble });
+        let (id, key) = (order.id, order.key.clone());
+        self.calls.push(Call { at: now, id, key, trouble, closed });
         trouble
     }
 }

@@ -5,7 +5,7 @@
 //! hand when a connection broke. Every handing out counts as a delivery.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
@@ -79,8 +79,8 @@ struct State {
     connection: u64,
     failing_polls: usize,
     down: bool,
-    /// Settlements that go wrong, next first.
-    unconfirmed: Vec<Unconfirmed>,
+    /// Settlements that go wrong.
+    unconfirmed: VecDeque<Unconfirmed>,
     ending: Option<Ending>,
     waker: Option<Waker>,
     connects: usize,
@@ -292,10 +292,7 @@ impl State {
         if self.down {
             return Err(SettleError::lost(Broken));
         }
-        let heard = match self.unconfirmed.is_empty() {
-            true => None,
-            false => Some(self.unconfirmed.remove(0)),
-        };
+        let heard = self.unconfirmed.pop_front();
         if heard == Some(Unconfirmed::Unheard) {
             return Err(SettleError::unconfirmed("the broker did not answer"));
         }

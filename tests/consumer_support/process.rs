@@ -19,7 +19,7 @@ pub fn cpu_without(threads: &[&str]) -> Duration {
     all.saturating_sub(others.sum())
 }
 
-/// See proc_pid_stat(5): after the name, which may hold blanks, `utime` and `stime` are the twelfth
+/// See `proc_pid_stat(5)`: after the name, which may hold blanks, `utime` and `stime` are the twelfth
 /// and thirteenth.
 fn cpu_of(stat: &Path) -> Duration {
     let Ok(stat) = fs::read_to_string(stat) else { return Duration::ZERO };

@@ -51,6 +51,10 @@ pub trait Broker {
     /// The prefetch of its sources; some 50.
     const PREFETCH: usize;
 
+    /// How long before it is killed it may have confirmed acknowledgements that it then does not
+    /// remember.
+    const FORGETS: Duration = Duration::ZERO;
+
     /// Stores these, with their bodies, and their keys as what orders them. Returns when the broker
     /// has confirmed it.
     async fn publish(&self, messages: &[Message]);

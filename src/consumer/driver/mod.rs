@@ -68,6 +68,8 @@ struct Flow {
     failures: u32,
     failed_at: Option<Instant>,
     ask_again: Option<Instant>,
+    /// It has said that there will not be another delivery, and is not asked any more.
+    ended: bool,
     /// What was last shown to the world.
     halted_since: Option<Instant>,
 }
@@ -423,7 +425,7 @@ where
             Phase::Draining { .. } | Phase::LastWords { .. } => self.is_handling(),
             Phase::Ended => false,
         };
-        if self.flow.ask_again.is_some() || !has_more {
+        if self.flow.ended || self.flow.ask_again.is_some() || !has_more {
             return Poll::Pending;
         }
         self.source.poll_next(cx, self.flow.room).map(|next| match next {

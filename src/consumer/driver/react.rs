@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::{task::JoinError, time::Instant};
 
-use super::{Driver, Event, LAST_WORDS, Phase, Settled};
+use super::{Driver, Event, Phase, Settled};
 use crate::{
     consumer::{
         Decision, Delivery, Handled, Outcome, Settle, SettleError, SettleErrorKind, Source,
@@ -70,10 +70,9 @@ where
     }
 
     fn source_ended(&mut self) {
-        match self.phase {
-            Phase::Consuming => self.phase = Phase::Ended,
-            // There is nothing more to hear from it.
-            _ => self.flow.ask_again = Some(Instant::now() + LAST_WORDS),
+        self.flow.ended = true;
+        if self.phase == Phase::Consuming {
+            self.phase = Phase::Ended;
         }
     }
 

@@ -1,0 +1,77 @@
+use std::{fmt, sync::Arc};
+
+use async_nats::{Subject, jetstream::AckKind};
+
+use super::{DeadLetters, Message, dead_letter, link::Link};
+use crate::consumer::{Delivery as ConsumerDelivery, Settle, SettleError};
+
+/// A message that the server has delivered and waits to hear about.
+pub struct Delivery {
+    message: Message,
+    /// Where its acknowledgement goes.
+    reply: Subject,
+    link: Arc<Link>,
+    /// It lies with the dead letters already, and only its acknowledgement is missing.
+    stored: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(message: Message, reply: Subject, link: Arc<Link>) -> Self {
+        Delivery { message, reply, link, stored: false }
+    }
+
+    async fn acknowledge(&self, kind: AckKind) -> Result<(), SettleError> {
+        self.link.acknowledge(&self.reply, kind.into()).await
+    }
+}
+
+impl ConsumerDelivery for Delivery {
+    type Payload = Message;
+
+    fn payload(&self) -> Message {
+        self.message.clone()
+    }
+
+    fn attempt(&self) -> Option<u32> {
+        Some(self.message.attempt())
+    }
+
+    fn ordering_key(&self) -> Option<&[u8]> {
+        (self.link.ordering_key)(&self.message)
+    }
+
+    async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
+        match settle {
+            Settle::Ack => self.acknowledge(AckKind::Ack).await,
+            Settle::Retry { after } => {
+                self.acknowledge(AckKind::Nak((!after.is_zero()).then_some(*after))).await
+            }
+            Settle::Release => self.acknowledge(AckKind::Nak(None)).await,
+            Settle::DeadLetter { reason } => match &self.link.dead_letters {
+                DeadLetters::Terminate => self.acknowledge(AckKind::Term).await,
+                DeadLetters::Publish(subject) => {
+                    if !self.stored {
+                        let headers = dead_letter::headers(&self.message, &self.link, reason);
+                        let payload = self.message.payload().clone();
+                        self.link.store(subject.as_str().into(), headers, payload).await?;
+                        self.stored = true;
+                    }
+                    self.acknowledge(AckKind::Ack).await
+                }
+            },
+        }
+    }
+
+    /// Not confirmed: the server ignores it for a delivery that has passed on, without a word, and
+    /// another follows before the time is up.
+    fn extend(&self) -> impl Future<Output = Result<(), SettleError>> + Send + 'static {
+        let (link, reply) = (Arc::clone(&self.link), self.reply.clone());
+        async move { link.send(reply, AckKind::Progress.into()).await }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("message", &self.message).finish_non_exhaustive()
+    }
+}

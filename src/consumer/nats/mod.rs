@@ -1,0 +1,128 @@
+//! NATS: a consumer of a JetStream stream, with [async-nats] 0.51.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use buttress::{
+//!     CircuitBreaker, Retry, ServiceErrors, Stack,
+//!     consumer::{
+//!         Consumer,
+//!         nats::{DeadLetters, Message, Source},
+//!     },
+//! };
+//!
+//! # async fn save(order: Message) -> Result<(), std::io::Error> { drop(order); Ok(()) }
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = async_nats::connect("nats://localhost:4222").await?;
+//! let jetstream = async_nats::jetstream::new(client);
+//!
+//! // The durable consumer "billing" of the stream ORDERS, and a subject that another stream stores.
+//! let dead_letters = DeadLetters::to("dead.orders");
+//! let source = Source::builder(jetstream, "ORDERS", "billing", dead_letters).open().await?;
+//!
+//! let database = CircuitBreaker::builder("database").build()?;
+//! let handler = Stack::new()
+//!     .retry(Retry::builder("save order").build()?)
+//!     .breaker(database)
+//!     .timeout(Duration::from_secs(1))
+//!     .layer(ServiceErrors)
+//!     .service(tower::service_fn(save));
+//!
+//! let running = Consumer::builder("orders").gate(database).build()?.start(source, handler);
+//! tokio::signal::ctrl_c().await?;
+//! println!("{:?}", running.shutdown(Duration::from_secs(10)).await);
+//! # Ok(()) }
+//! ```
+//!
+//! # What it needs
+//!
+//! The stream and the consumer exist already: made by a deployment, or with async-nats. The consumer is
+//! a **durable pull** consumer with an **explicit** `ack_policy` and **no `max_deliver`**:
+//!
+//! ```no_run
+//! # async fn make(jetstream: async_nats::jetstream::Context) -> Result<(), async_nats::Error> {
+//! use async_nats::jetstream::consumer::{PullConsumer, pull};
+//!
+//! let config = pull::Config {
+//!     durable_name: Some("billing".to_owned()),
+//!     max_deliver: -1,
+//!     ..pull::Config::default()
+//! };
+//! let billing: PullConsumer = jetstream.create_consumer_on_stream(config, "ORDERS").await?;
+//! # drop(billing); Ok(()) }
+//! ```
+//!
+//! Anything else is refused by [`open`](SourceBuilder::open), which says why. A `max_deliver` in
+//! particular makes the server drop a message at its limit without keeping it, and counts deliveries that
+//! were given back or cut short by a crash; the
+//! [limit of the consumer](super::ConsumerBuilder::max_deliveries) ends with a dead letter instead.
+//!
+//! # How it works
+//!
+//! - **Pulling.** The server is asked for as many messages as there is room for, less those that are on
+//!   their way: never more than the [prefetch](SourceBuilder::prefetch) are with the consumer. (The
+//!   client's own `messages()` asks for the next hundred while yours wait.) A request waits at the
+//!   server for 10 seconds, with a heartbeat every two; where those fail to come, and after each new
+//!   connection, the consumer is looked up and asked anew.
+//! - **The pause.** Nothing is asked for. A request that waits at the server cannot be taken back: what
+//!   still comes for it, in its 10 seconds, is held with the rest.
+//! - **`ack_wait`** is the time after which the server delivers a message again. Everything in hand is
+//!   extended (`+WPI`) at least every third of it, so it need not be longer than the slowest handler: it is
+//!   how long a message waits after a crash.
+//! - **Retries** are a `-NAK` with the delay, and the server keeps the message back. It counts
+//!   towards `max_ack_pending` meanwhile, 1000 by default, and at that number the server delivers nothing more:
+//!   set it to what may wait in a bad hour.
+//! - **Dead letters** are [published](DeadLetters::Publish) and confirmed before the original is acknowledged,
+//!   with the message's own headers, except those that are orders to a stream (`Nats-...`), and with
+//!   `Buttress-Reason`, `Buttress-Subject`, `Buttress-Stream`, `Buttress-Consumer`,
+//!   `Buttress-Sequence`, `Buttress-Deliveries`. Their `Nats-Msg-Id` is made of stream, consumer and
+//!   sequence, so that one that is stored again, because the confirmation was lost, is there once
+//!   (within the `duplicate_window` of their stream, two minutes by default).
+//! - **Acknowledgements** are [confirmed](Acks::Confirmed) by the server unless you say otherwise.
+//! - **Order**, where it is [asked for](super::ConsumerBuilder::ordered), is kept per
+//!   [subject](SourceBuilder::ordering_key), or whatever you say.
+//!
+//! # What NATS does not do
+//!
+//! - **It forgets.** A server that is killed has not written down the acknowledgements of the last tenth of
+//!   a second, confirmed or not, and delivers those messages again. (Measured on a server alone; what
+//!   replicas save of that was not.) And it leaves what it stores in the cache of the operating system
+//!   for a while: a machine that loses power loses messages that were confirmed. See `sync_interval` of
+//!   the server.
+//! - **It does not tell who has a delivery.** Where its time was up and it went to another consumer, an
+//!   acknowledgement by the first is still taken, and nobody is told that it was late. So a settlement is
+//!   never [`Lost`](super::SettleErrorKind::Lost) here.
+//! - **It does not take back what it gave.** A message that is given back, or was in hand when the process
+//!   was killed, comes with a count one higher.
+//! - **Its dead letters are no queue of their own**: only what *this* consumer puts aside arrives there, not
+//!   what a stream's limits throw away.
+//! - **One consumer's order is one process's.** Two processes that pull from one durable consumer share
+//!   its messages, whatever their keys; so for order run one of them, or give each subjects of its
+//!   own.
+//! - **A dead letter must fit.** The six headers make it larger than the message; one that was within
+//!   some 2 kB of the server's `max_payload` cannot be stored, and stays in hand with an error in the
+//!   status.
+//! - **An `inactive_threshold`** of a durable consumer runs while nothing is pulled: one that is shorter than an
+//!   outage makes the server delete the consumer in it.
+//!
+//! Tested with nats-server 2.9.10. A newer async-nats comes with a new version of this feature; it is
+//! part of this module's interface, and of no other's.
+//!
+//! [async-nats]: https://docs.rs/async-nats
+
+mod builder;
+mod dead_letter;
+mod delivery;
+mod error;
+mod link;
+mod message;
+mod pulls;
+mod source;
+mod terms;
+
+pub use builder::{Acks, DeadLetters, SourceBuilder};
+pub use delivery::Delivery;
+pub use error::Error;
+pub use message::Message;
+pub use source::Source;
