@@ -3,6 +3,8 @@
 
 #[path = "consumer/broker.rs"]
 mod broker;
+#[path = "consumer/chaos.rs"]
+mod chaos;
 mod consumer_support;
 #[path = "consumer/gate.rs"]
 mod gate;
@@ -87,6 +89,12 @@ async fn outages_of_every_kind() {
 #[tokio::test(start_paused = true)]
 async fn outages_of_every_kind_in_order() {
     scenario::outages(&InMemory::new(), Order::PerKey).await;
+}
+
+/// In real time: handlers run beside the driver.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_of_every_kind_in_threads() {
+    scenario::outages(&InMemory::new(), Order::Any).await;
 }
 
 #[tokio::test(start_paused = true)]
