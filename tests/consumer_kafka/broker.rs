@@ -214,7 +214,11 @@ pub(crate) trait InHand {
     async fn take_all(&mut self, count: usize) -> Vec<KafkaDelivery>;
 
     /// Polls for so long, and returns what came of it.
-    async fn poll_for(&mut self, time: Duration, room: usize) -> Option<Result<KafkaDelivery, Error>>;
+    async fn poll_for(
+        &mut self,
+        time: Duration,
+        room: usize,
+    ) -> Option<Result<KafkaDelivery, Error>>;
 }
 
 impl<C: rdkafka::ClientContext + 'static> InHand for KafkaSource<C> {
@@ -239,7 +243,11 @@ impl<C: rdkafka::ClientContext + 'static> InHand for KafkaSource<C> {
         taken
     }
 
-    async fn poll_for(&mut self, time: Duration, room: usize) -> Option<Result<KafkaDelivery, Error>> {
+    async fn poll_for(
+        &mut self,
+        time: Duration,
+        room: usize,
+    ) -> Option<Result<KafkaDelivery, Error>> {
         match timeout(time, poll_fn(|cx| self.poll_next(cx, room))).await {
             Ok(polled) => Some(polled.expect("the source ended")),
             Err(_elapsed) => None,

@@ -27,7 +27,10 @@ fn refused(builder: KafkaSourceBuilder) -> String {
 fn a_configuration_that_would_lose_messages_is_refused() {
     let group = ("group.id", "workers");
     for (settings, said) in [
-        (&[][..], r#"kafka source: group.id must be set, because offsets are kept by group, but is """#),
+        (
+            &[][..],
+            r#"kafka source: group.id must be set, because offsets are kept by group, but is """#,
+        ),
         (
             &[group, ("enable.auto.offset.store", "true")],
             "kafka source: enable.auto.offset.store must be false, because only offsets of settled \
@@ -57,18 +60,11 @@ fn a_configuration_that_would_lose_messages_is_refused() {
 #[test]
 fn settings_of_our_own_are_checked() {
     let group = config(&[("group.id", "workers")]);
-    let of = |topics: &[&str], letters| {
-        KafkaSource::builder(&group, topics.iter().copied(), letters)
-    };
+    let of =
+        |topics: &[&str], letters| KafkaSource::builder(&group, topics.iter().copied(), letters);
     let ours = || of(&["orders"], DeadLetters::dropped());
-    assert_eq!(
-        refused(ours().prefetch(0)),
-        "kafka source: prefetch must be at least 1, but is 0"
-    );
-    assert_eq!(
-        refused(ours().max_span(0)),
-        "kafka source: max_span must be at least 1, but is 0"
-    );
+    assert_eq!(refused(ours().prefetch(0)), "kafka source: prefetch must be at least 1, but is 0");
+    assert_eq!(refused(ours().max_span(0)), "kafka source: max_span must be at least 1, but is 0");
     for topics in [&[][..], &[""], &["or\0ders"]] {
         let said = refused(of(topics, DeadLetters::dropped()));
         assert!(said.starts_with("kafka source: topics must name at least one topic"), "{said}");

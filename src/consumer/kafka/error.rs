@@ -48,8 +48,10 @@ impl Error {
     pub fn code(&self) -> Option<RDKafkaErrorCode> {
         match self {
             Error::Config(_) => None,
-            Error::Client(error) | Error::Commit(error) => error.rdkafka_error_code(),
-            Error::Consume { error, .. } | Error::Fatal { error, .. } => error.rdkafka_error_code(),
+            Error::Client(error)
+            | Error::Commit(error)
+            | Error::Consume { error, .. }
+            | Error::Fatal { error, .. } => error.rdkafka_error_code(),
         }
     }
 }

@@ -249,9 +249,9 @@ impl<C: ClientContext + 'static> Group<C> {
             self.partitions.push(Partition { assigned, ready, queue });
         }
         match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(partitions)?,
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(partitions)?,
-        }
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(partitions),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.assign(partitions),
+        }?;
         if self.paused && partitions.count() > 0 {
             self.consumer.pause(partitions)?;
         }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use rdkafka::message::{BorrowedMessage, Headers, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message as _, OwnedHeaders};
 
 /// A message as the handler gets it. A clone costs one reference count.
 ///
@@ -36,7 +36,7 @@ impl Message {
                 timestamp: message.timestamp().to_millis(),
                 key: message.key().map(Bytes::copy_from_slice),
                 body: message.payload().map(Bytes::copy_from_slice),
-                headers: message.headers().map(|headers| headers.detach()),
+                headers: message.headers().map(BorrowedHeaders::detach),
             }),
         }
     }
