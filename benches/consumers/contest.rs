@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -41,6 +41,10 @@ pub(crate) trait Contest {
     /// Threads of this process that are not the client's start with one of these names.
     const OTHERS: &'static [&'static str] = &[];
 
+    /// Whether a group of consumers is joined first, and waited for. The time of a turn then counts from
+    /// the first message that is handled.
+    const JOINS: bool = false;
+
     /// Whether the limits are for this one: not where there is no client whose cost to compare with.
     const LIMITED: bool = true;
 
@@ -66,6 +70,7 @@ pub(crate) struct Work(Arc<State>);
 struct State {
     left: AtomicU64,
     sum: AtomicU64,
+    begun: OnceLock<Instant>,
     finished: Notify,
 }
 
@@ -74,18 +79,25 @@ impl Work {
         Work(Arc::new(State {
             left: AtomicU64::new(messages),
             sum: AtomicU64::new(0),
+            begun: OnceLock::new(),
             finished: Notify::new(),
         }))
     }
 
     /// Handles one message, and yields once, as a handler that waits for something does.
     pub(crate) async fn handle(&self, body: &[u8]) {
+        self.0.begun.get_or_init(Instant::now);
         let sum: u64 = body.iter().copied().map(u64::from).sum();
         self.0.sum.fetch_add(sum, Ordering::Relaxed);
         tokio::task::yield_now().await;
         if self.0.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.finished.notify_one();
         }
+    }
+
+    /// When the first one was handled.
+    fn begun(&self) -> Instant {
+        *self.0.begun.get().expect("it is through")
     }
 
     /// How many have not been handled.
@@ -140,6 +152,7 @@ async fn turn<T: Contest>(contest: &T, side: Side) -> Turn {
         Side::Bare => contest.bare(work.clone()).await,
         Side::Driven => driven(contest, work.clone()).await,
     }
+    let begin = if T::JOINS { work.begun() } else { begin };
     let turn = Turn { took: begin.elapsed(), cpu: cpu_without(T::OTHERS).saturating_sub(cpu) };
     assert_eq!(work.left(), 0, "{side:?} is not through");
     turn

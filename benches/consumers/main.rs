@@ -11,6 +11,10 @@
 //! both; what is told is medians of rounds. Only this process counts: the broker is another.
 #![allow(missing_docs, unreachable_pub)]
 
+#[cfg(feature = "kafka")]
+#[path = "../../examples/consumers/brokers/kafka.rs"]
+#[allow(dead_code, reason = "it does not break down here")]
+mod cluster;
 mod contest;
 #[cfg(feature = "kafka")]
 mod kafka;

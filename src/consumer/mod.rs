@@ -147,3 +147,6 @@ pub use outcome::{Handled, Outcome};
 pub use running::{Monitor, Running, Status, Summary};
 pub use settle::{Decision, Settle, SettleError, SettleErrorKind};
 pub use source::{Delivery, Source};
+
+#[cfg(feature = "kafka")]
+pub mod kafka;

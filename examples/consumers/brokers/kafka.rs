@@ -1,0 +1,48 @@
+//! librdkafka's mock cluster: brokers of Kafka within this process, which speak its protocol over real
+//! connections on ports of the loopback interface. Other processes can be connected to them too.
+
+use rdkafka::{
+    error::KafkaResult,
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+
+/// A cluster of one broker. It is gone, with all it has, when this is dropped.
+pub(crate) struct Cluster {
+    mock: MockCluster<'static, DefaultProducerContext>,
+}
+
+/// All brokers of the cluster.
+const ALL: i32 = -1;
+
+impl Cluster {
+    /// Starts one with these topics, each with so many partitions.
+    pub(crate) fn start(topics: &[(&str, i32)]) -> KafkaResult<Self> {
+        let mock = MockCluster::new(1)?;
+        for (topic, partitions) in topics {
+            mock.create_topic(topic, *partitions, 1)?;
+        }
+        Ok(Cluster { mock })
+    }
+
+    /// What `bootstrap.servers` is to be.
+    pub(crate) fn address(&self) -> String {
+        self.mock.bootstrap_servers()
+    }
+
+    /// All connections break, and no new ones come about.
+    pub(crate) fn down(&self) -> KafkaResult<()> {
+        self.mock.broker_down(ALL)
+    }
+
+    /// There again, at the same address, with all it had.
+    pub(crate) fn up(&self) -> KafkaResult<()> {
+        self.mock.broker_up(ALL)
+    }
+
+    /// The next requests of this kind fail so, one after the other.
+    pub(crate) fn fail(&self, requests: RDKafkaApiKey, errors: &[RDKafkaRespErr]) {
+        self.mock.request_errors(requests, errors);
+    }
+}

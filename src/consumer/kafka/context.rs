@@ -1,0 +1,138 @@
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    mem,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rdkafka::{
+    ClientContext, Statistics, TopicPartitionList,
+    client::OAuthToken,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
+};
+
+use crate::sync::lock;
+
+/// What librdkafka tells a consumer while that polls it. It is noted here, and the source, which
+/// polls, goes by it; what concerns the user's own context is passed on to that.
+pub(super) struct Context<C> {
+    user: C,
+    told: Mutex<Told>,
+    closing: AtomicBool,
+}
+
+#[derive(Default)]
+struct Told {
+    /// Something was told at all.
+    anything: bool,
+    changes: VecDeque<Change>,
+    /// What the last error says in words.
+    reason: String,
+    commit: Option<KafkaError>,
+}
+
+/// What the group has decided about the partitions of this member.
+pub(super) enum Change {
+    Assign(TopicPartitionList),
+    Revoke(TopicPartitionList),
+}
+
+impl<C> Context<C> {
+    pub(super) fn new(user: C) -> Self {
+        Context { user, told: Mutex::default(), closing: AtomicBool::new(false) }
+    }
+
+    /// Whether anything was told since this was last asked. A poll that returns nothing may have
+    /// served an event, and then there may be more.
+    pub(super) fn was_told(&self) -> bool {
+        mem::take(&mut lock(&self.told).anything)
+    }
+
+    pub(super) fn change(&self) -> Option<Change> {
+        lock(&self.told).changes.pop_front()
+    }
+
+    pub(super) fn reason(&self) -> String {
+        mem::take(&mut lock(&self.told).reason)
+    }
+
+    pub(super) fn commit_error(&self) -> Option<KafkaError> {
+        lock(&self.told).commit.take()
+    }
+
+    /// From here on nobody but the client's destructor polls, and partitions are given up at once.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    fn told(&self, tell: impl FnOnce(&mut Told)) {
+        let mut told = lock(&self.told);
+        told.anything = true;
+        tell(&mut told);
+    }
+}
+
+impl<C: ClientContext> ConsumerContext for Context<C> {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        what: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        if self.closing.load(Ordering::Acquire) {
+            // Nothing comes of an error: the client is at its end.
+            let _ = match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+                RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+            };
+            return;
+        }
+        let assign = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let change = if assign { Change::Assign } else { Change::Revoke };
+        self.told(|told| told.changes.push_back(change(partitions.clone())));
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        self.told(|told| told.commit = result.err().filter(worth_telling));
+    }
+}
+
+/// There was nothing to commit: no news.
+fn worth_telling(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+}
+
+impl<C: ClientContext> ClientContext for Context<C> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // rdkafka has librdkafka's log come by the same queue.
+        self.told(|_| ());
+        self.user.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.user.stats(statistics);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.told(|_| ());
+        self.user.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.told(|told| reason.clone_into(&mut told.reason));
+        self.user.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
+        self.told(|_| ());
+        self.user.generate_oauth_token(config)
+    }
+}

@@ -1,0 +1,223 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{ClientConfig, ClientContext, client::DefaultClientContext};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{DeadLetters, Error, KafkaDelivery, KafkaSourceBuilder, group::Group};
+use crate::consumer::Source;
+
+/// How long a pause lasts before the brokers are asked for nothing more.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+
+/// A member of a consumer group as a [`Source`]: see [the module](super).
+///
+/// Dropped without having been [closed](Source::close), it leaves the group all the same, in the
+/// background, and the offsets settled so far are committed by that.
+pub struct KafkaSource<C: ClientContext + 'static = DefaultClientContext> {
+    /// `None` once it is closed.
+    group: Option<Group<C>>,
+    prefetch: usize,
+    intervals: Intervals,
+    /// When a pause began.
+    paused: Option<Instant>,
+    /// When the client was last polled for events, and when offsets were last stored.
+    served: Option<Instant>,
+    stored: Option<Instant>,
+    /// For whichever of these is due next.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What went wrong where nothing can be returned, for the next poll.
+    failed: Option<Error>,
+    fatal: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intervals {
+    /// At the latest, the client is polled: well within `max.poll.interval.ms`.
+    pub(super) serve: Duration,
+    /// At most this often, offsets are stored: well within `auto.commit.interval.ms`.
+    pub(super) store: Duration,
+}
+
+impl KafkaSource {
+    /// A member of the group that `config` names, for these topics. A name that begins with `^` is a
+    /// regular expression, which must not match the topic of the dead letters.
+    ///
+    /// Of the configuration `group.id` and `bootstrap.servers` are needed. `enable.auto.offset.store`
+    /// is set to false, because it would store offsets of messages that nobody has handled yet.
+    pub fn builder<T: Into<String>>(
+        config: &ClientConfig,
+        topics: impl IntoIterator<Item = T>,
+        dead_letters: DeadLetters,
+    ) -> KafkaSourceBuilder {
+        let topics = topics.into_iter().map(Into::into).collect();
+        KafkaSourceBuilder::new(config.clone(), topics, dead_letters)
+    }
+}
+
+impl<C: ClientContext + 'static> KafkaSource<C> {
+    pub(super) fn new(group: Group<C>, prefetch: usize, intervals: Intervals) -> Self {
+        KafkaSource {
+            group: Some(group),
+            prefetch,
+            intervals,
+            paused: None,
+            served: None,
+            stored: None,
+            timer: None,
+            failed: None,
+            fatal: None,
+        }
+    }
+
+    /// Does what is due, and says when something is due next.
+    fn keep_up(&mut self, now: Instant) -> Result<Instant, Error> {
+        let Some(group) = &mut self.group else { return Ok(now) };
+        if group.has_grown() && due(self.stored, self.intervals.store, now) {
+            self.stored = Some(now);
+            group.store()?;
+        }
+        if self.paused.is_some_and(|since| now >= since + PAUSE_AFTER) && !group.is_paused() {
+            group.pause()?;
+        }
+        if group.signal().take_event() || due(self.served, self.intervals.serve, now) {
+            self.served = Some(now);
+            group.serve()?;
+        }
+        let mut next = self.served.unwrap_or(now) + self.intervals.serve;
+        if group.has_grown() {
+            next = next.min(self.stored.unwrap_or(now) + self.intervals.store);
+        }
+        if let Some(since) = self.paused.filter(|_| !group.is_paused()) {
+            next = next.min(since + PAUSE_AFTER);
+        }
+        Ok(next)
+    }
+
+    /// Wakes the task then.
+    fn wake_at(&mut self, then: Instant, cx: &mut Context<'_>) {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(then)));
+        if timer.deadline() != then {
+            timer.as_mut().reset(then);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<KafkaDelivery, Error>>> {
+        if error.is_fatal() {
+            self.fatal = Some(error.clone());
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+fn due(last: Option<Instant>, every: Duration, now: Instant) -> bool {
+    last.is_none_or(|last| now >= last + every)
+}
+
+impl<C: ClientContext + 'static> Source for KafkaSource<C> {
+    type Delivery = KafkaDelivery;
+    type Error = Error;
+
+    fn prefetch(&self) -> usize {
+        self.prefetch
+    }
+
+    /// Never: the consumer calls the handler again itself.
+    fn redelivers(&self) -> bool {
+        false
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<Option<Result<KafkaDelivery, Error>>> {
+        let Some(group) = &self.group else { return Poll::Ready(None) };
+        // Before anything is looked at: what comes after that wakes the task.
+        group.signal().register(cx.waker());
+        if let Some(error) = self.failed.take().or_else(|| self.fatal.clone()) {
+            return self.fail(error);
+        }
+        let next = match self.keep_up(Instant::now()) {
+            Ok(next) => next,
+            Err(error) => return self.fail(error),
+        };
+        if room > 0 && self.paused.is_none() {
+            match self.group.as_mut().and_then(Group::next) {
+                Some(Ok(delivery)) => return Poll::Ready(Some(Ok(delivery))),
+                Some(Err(error)) => return self.fail(error),
+                None => {}
+            }
+        }
+        self.wake_at(next, cx);
+        Poll::Pending
+    }
+
+    /// Nothing is handed out from here on. The brokers are asked for nothing more when it has lasted
+    /// a second: that throws away what librdkafka has fetched in advance, which a short pause is not
+    /// worth.
+    fn pause(&mut self) {
+        self.paused.get_or_insert_with(Instant::now);
+    }
+
+    fn resume(&mut self) {
+        self.paused = None;
+        if let Some(Err(error)) = self.group.as_mut().map(Group::resume) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Commits what is settled, waits for the broker to confirm it, and leaves the group.
+    ///
+    /// With no broker there, that takes as long as librdkafka waits for one: `session.timeout.ms`.
+    /// Given up, it goes on in the background.
+    async fn close(&mut self) -> Result<(), Error> {
+        let Some(mut group) = self.group.take() else { return Ok(()) };
+        let stored = group.store();
+        let (told, left) = oneshot::channel();
+        in_a_thread(move || {
+            let committed = group.commit();
+            group.leave();
+            // Nobody listens any more if this took too long.
+            let _ = told.send(committed);
+        });
+        stored.and(left.await.unwrap_or(Ok(())))
+    }
+}
+
+impl<C: ClientContext + 'static> Drop for KafkaSource<C> {
+    fn drop(&mut self) {
+        let Some(mut group) = self.group.take() else { return };
+        // What cannot be stored is delivered again, and there is nobody to tell.
+        let _ = group.store();
+        in_a_thread(move || group.leave());
+    }
+}
+
+/// Not one of tokio's: librdkafka waits for the broker here, for ever if that answers wrongly, and a
+/// runtime that shuts down would wait with it.
+fn in_a_thread(leave: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().name("kafka-leave".into());
+    // Where there is no thread to be had, what was to run in it is dropped, which leaves the group too.
+    let _ = thread.spawn(leave);
+}
+
+impl<C: ClientContext + 'static> fmt::Debug for KafkaSource<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource")
+            .field("prefetch", &self.prefetch)
+            .field("paused", &self.paused.is_some())
+            .finish_non_exhaustive()
+    }
+}

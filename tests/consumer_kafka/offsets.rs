@@ -1,0 +1,108 @@
+//! What is committed, and when.
+
+use std::time::Duration;
+
+use buttress::consumer::{Delivery, Settle, Source, kafka::Order};
+
+use crate::{
+    broker::{InHand, Kafka, ack, number},
+    consumer_support::scenario::eventually,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_contiguous_prefix_is_committed() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..6).await;
+    let mut source = kafka.source_now();
+    let mut taken = source.take_all(6).await;
+    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(taken[0].attempt(), None, "Kafka does not count");
+
+    for settled in [0, 1, 3, 4, 5] {
+        ack(&mut taken[settled]).await;
+    }
+    let polled = source.poll_for(Duration::from_millis(500), 1).await;
+    assert!(polled.is_none(), "{polled:?}");
+    assert_eq!(kafka.committed(0), Some(2), "2 is not settled");
+
+    ack(&mut taken[2]).await;
+    source.poll_for(Duration::from_millis(500), 0).await;
+    assert_eq!(kafka.committed(0), Some(6));
+    source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_commits_what_is_settled_and_the_next_one_begins_there() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..5).await;
+    let mut config = kafka.config();
+    // So that nobody but `close` commits.
+    config.set("auto.commit.interval.ms", "60000");
+    let mut source = kafka.builder(&config).build().unwrap();
+    let mut taken = source.take_all(5).await;
+    ack(&mut taken[0]).await;
+    ack(&mut taken[1]).await;
+    taken[2].settle(&Settle::Release).await.unwrap();
+    ack(&mut taken[3]).await;
+    assert_eq!(kafka.committed(0), None);
+    source.close().await.unwrap();
+    assert_eq!(kafka.committed(0), Some(2));
+
+    let mut next = kafka.source_now();
+    let again = next.take_all(3).await;
+    assert_eq!(again.iter().map(number).collect::<Vec<_>>(), [2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_dropped_commits_in_the_background() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..2).await;
+    let mut config = kafka.config();
+    config.set("auto.commit.interval.ms", "60000");
+    let mut source = kafka.builder(&config).build().unwrap();
+    for delivery in &mut source.take_all(2).await {
+        ack(delivery).await;
+    }
+    drop(source);
+    eventually("it is committed", async || kafka.committed(0) == Some(2)).await;
+}
+
+/// One that is not settled holds up its own partition only, and that only when it is far behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_goes_on_so_far_beyond_one_that_is_not_settled() {
+    let kafka = Kafka::with_partitions(2);
+    kafka.fill(0, 0..20).await;
+    let mut source = kafka.builder(&kafka.config()).max_span(5).build().unwrap();
+    let mut taken = source.take_all(5).await;
+    for delivery in &mut taken[1..] {
+        ack(delivery).await;
+    }
+    let polled = source.poll_for(Duration::from_millis(500), 10).await;
+    assert!(polled.is_none(), "{polled:?} is too far ahead");
+    kafka.fill(1, 100..102).await;
+    assert_eq!(number(&source.take().await), 100, "the other partition goes on");
+
+    ack(&mut taken[0]).await;
+    let mut next = source.take_all(2).await;
+    next.sort_by_key(number);
+    assert_eq!(next.iter().map(number).collect::<Vec<_>>(), [5, 101]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_is_that_of_the_key_or_of_the_partition() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..1).await;
+    let mut source = kafka.source_now();
+    let delivery = source.take().await;
+    assert_eq!(delivery.ordering_key(), Some(&b"key"[..]));
+    let message = delivery.payload();
+    assert_eq!(message.key(), Some(&b"key"[..]));
+    assert_eq!((message.topic(), message.partition(), message.offset()), ("orders", 0, 0));
+    assert!(message.timestamp().is_some() && !message.is_tombstone());
+    source.close().await.unwrap();
+
+    let by_partition = kafka.builder(&kafka.config()).order(Order::Partition);
+    let mut source = by_partition.build().unwrap();
+    let delivery = source.take().await;
+    assert_eq!(delivery.ordering_key(), Some(&[0; 4][..]));
+}
