@@ -121,6 +121,27 @@
 //! - **A broker that goes away** is asked again, later and later, and work goes on when it is back. What could
 //!   not be settled meanwhile is [counted](Summary::unconfirmed) and logged, not passed over.
 //!
+//! # Brokers
+//!
+//! | | [NATS](nats) JetStream | [RabbitMQ](rabbitmq), quorum queue | [Kafka](kafka) |
+//! |---|---|---|---|
+//! | client, its version | async-nats 0.51 (Rust 1.89) | lapin 4 | rdkafka 0.39 |
+//! | tested with | nats-server 2.9.10 | RabbitMQ 3.10.8 | the mock cluster of librdkafka 2.12 |
+//! | who counts deliveries | the server | the broker, and a header across delayed copies | nobody: the consumer, while it has the message in hand |
+//! | [`Retry`](Settle::Retry) | negative acknowledgement with a delay | where asked for, a copy in a queue with a time to live; else in hand | in hand |
+//! | [`DeadLetter`](Settle::DeadLetter) | published to a subject, confirmed, then acknowledged; or terminated without a copy | published to a queue or exchange, confirmed, then acknowledged; or rejected, for the broker's own | produced to a topic, reported, then noted; or dropped knowingly |
+//! | is an [`Ack`](Settle::Ack) confirmed? | yes, each, unless you say otherwise | not before the end of the channel | by the next commit of offsets |
+//! | heartbeat of what is held | every third of `ack_wait`, for as long as you like | none: `consumer_timeout` (30 minutes) ends every pause | none needed: the group is served whatever happens |
+//! | giving back | counts as a delivery | counts as a delivery | costs nothing: it was never taken from the log |
+//! | after a kill, delivered again | what was in hand, after `ack_wait`; of a killed *server* also the acknowledgements of its last moments | what was in hand, at once | what was settled since the last commit, or beyond an unsettled message |
+//! | order | per subject, or what you say; one process | per routing key, or header; one active consumer | per key, within a partition |
+//! | what it cannot do | tell a consumer that its delivery passed to another; order across processes | confirm acknowledgements; hold for longer than `consumer_timeout`, at which all that is in hand comes again and has spent a delivery: an outage of so many times half an hour makes dead letters of good messages, so raise it | count deliveries, so a message that kills the process comes for ever; delay; give back one message |
+//!
+//! Amazon SQS would fit: a receipt, a receive count, a visibility timeout to extend. It is not here, because
+//! its client alone would be the largest dependency of all; a [`Source`] for it is some two hundred lines.
+//!
+//! # Watching it
+//!
 //! [`Running::status`] tells what is in hand, since when it is paused and what went wrong last; the metrics
 //! are in the [table](crate#features) of the crate.
 
