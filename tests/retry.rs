@@ -349,7 +349,7 @@ async fn a_final_failure_is_not_repeated_and_deposits_nothing() {
     let last = classify_fn(|_: Result<&u32, &Error<&'static str>>| Verdict::Final);
     let script = Script::failing();
     let _ = ask(&mut retry.layer().classify(last).layer(script.clone())).await;
-    assert_eq!(script.shared.gaps(), []);
+    assert!(script.shared.gaps().is_empty());
     assert!((budget.tokens() - tokens).abs() < 1e-9);
 }
 
