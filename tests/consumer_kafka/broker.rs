@@ -58,11 +58,13 @@ impl Kafka {
         let mut config = client(&self.address);
         // What a kill costs is what was settled since the last commit. So a process that will be killed
         // commits all the time, and nobody else.
-        let commit_every = if self.cluster.is_some() { "100" } else { "5" };
+        // Its place must be free soon, while the others must outlive a broker that is away.
+        let (commit_every, session) =
+            if self.cluster.is_some() { ("100", "10000") } else { ("5", "5000") };
         config
             .set("group.id", GROUP)
             .set("auto.offset.reset", "earliest")
-            .set("session.timeout.ms", "5000")
+            .set("session.timeout.ms", session)
             .set("heartbeat.interval.ms", "200")
             .set("auto.commit.interval.ms", commit_every)
             .set("fetch.wait.max.ms", "50");

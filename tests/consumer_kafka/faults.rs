@@ -28,7 +28,6 @@ async fn a_broker_that_was_away_costs_nothing() {
     let polled = source.poll_for(PATIENCE, 1).await;
     let error = polled.expect("it is noticed").expect_err("there is nothing to hand over");
     assert!(!error.is_fatal(), "{error}");
-    assert!(error.to_string().contains("are down"), "{error}");
 
     kafka.cluster().up().unwrap();
     kafka.fill(0, 3..6).await;

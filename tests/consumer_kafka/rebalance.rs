@@ -83,24 +83,27 @@ async fn handed_over(strategy: &str, keeps: bool) {
         .collect();
     let mut again = BTreeSet::new();
     let patience = Instant::now() + PATIENCE;
-    while again.len() < expected.len() {
+    while !again.is_superset(&expected) {
         assert!(Instant::now() < patience, "{again:?} of {expected:?}");
         for source in [&mut first, &mut second] {
             while let Some(Ok(mut delivery)) = source.poll_for(Duration::from_millis(50), 10).await
             {
-                assert!(again.insert(number(&delivery)), "{} twice", number(&delivery));
+                again.insert(number(&delivery));
                 ack(&mut delivery).await;
             }
         }
     }
-    assert_eq!(again, expected);
-    let (one, other) = tokio::join!(first.close(), second.close());
-    one.unwrap();
-    other.unwrap();
-    for partition in 0..PARTITIONS {
-        let done = || kafka.committed(partition) == Some(i64::from(EACH));
-        eventually("everything is committed", async || done()).await;
-    }
+    // A group that is slow may change once more, so there may be others; but not these.
+    assert!(again.iter().all(|number| number % EACH >= 4), "{again:?}");
+    eventually("everything is committed", async || {
+        for source in [&mut first, &mut second] {
+            source.poll_for(Duration::from_millis(50), 0).await;
+        }
+        (0..PARTITIONS).all(|partition| kafka.committed(partition) == Some(i64::from(EACH)))
+    })
+    .await;
+    first.close().await.unwrap();
+    second.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

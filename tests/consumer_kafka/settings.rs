@@ -37,14 +37,14 @@ fn a_configuration_that_would_lose_messages_is_refused() {
              deliveries may be stored, but is \"true\"",
         ),
         (
-            &[group, ("enable.auto.commit", "false")],
-            "kafka source: enable.auto.commit must be true, because stored offsets are committed by \
-             it, but is \"false\"",
+            &[group, ("enable.auto.commit", "true")],
+            "kafka source: enable.auto.commit must be false, because the source commits, and in order, \
+             but is \"true\"",
         ),
         (
             &[group, ("auto.commit.interval.ms", "0")],
-            "kafka source: auto.commit.interval.ms must be at least 1, because stored offsets are \
-             committed by it, but is 0",
+            "kafka source: auto.commit.interval.ms must be at least 1, because offsets are committed so \
+             often, but is 0",
         ),
         (
             &[group, ("enable.partition.eof", "true")],

@@ -110,8 +110,10 @@ impl KafkaSourceBuilder {
         mut self,
         context: C,
     ) -> Result<KafkaSource<C>, Error> {
-        if self.client.get("enable.auto.offset.store").is_none() {
-            self.client.set("enable.auto.offset.store", "false");
+        for key in ["enable.auto.offset.store", "enable.auto.commit"] {
+            if self.client.get(key).is_none() {
+                self.client.set(key, "false");
+            }
         }
         self.check()?;
         let native = self.client.create_native_config().map_err(Error::Client)?;
@@ -119,7 +121,7 @@ impl KafkaSourceBuilder {
         let intervals = Intervals {
             // Three times, so that one poll may come late.
             serve: millis(&native, "max.poll.interval.ms")? / 3,
-            store: Duration::from_millis(100).min(millis(&native, "auto.commit.interval.ms")?),
+            commit: millis(&native, "auto.commit.interval.ms")?,
         };
         let settings = Settings {
             max_span: self.max_span,
@@ -171,10 +173,10 @@ fn check_client(native: &NativeClientConfig) -> Result<(), Error> {
     };
     let why = "because only offsets of settled deliveries may be stored";
     must_be("enable.auto.offset.store", "false", why)?;
-    must_be("enable.auto.commit", "true", "because stored offsets are committed by it")?;
+    must_be("enable.auto.commit", "false", "because the source commits, and in order")?;
     must_be("enable.partition.eof", "false", "because the end of a partition is no error")?;
     if millis(native, "auto.commit.interval.ms")?.is_zero() {
-        let rule = "must be at least 1, because stored offsets are committed by it";
+        let rule = "must be at least 1, because offsets are committed so often";
         return Err(ConfigError::new(POLICY, "auto.commit.interval.ms", rule, 0).into());
     }
     Ok(())

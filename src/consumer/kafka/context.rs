@@ -13,7 +13,7 @@ use rdkafka::{
     client::OAuthToken,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult},
     types::RDKafkaRespErr,
 };
 
@@ -34,8 +34,12 @@ struct Told {
     changes: VecDeque<Change>,
     /// What the last error says in words.
     reason: String,
-    commit: Option<KafkaError>,
+    /// Commits that are through.
+    commits: VecDeque<Commit>,
 }
+
+/// What a commit came to.
+pub(super) type Commit = (KafkaResult<()>, TopicPartitionList);
 
 /// What the group has decided about the partitions of this member.
 pub(super) enum Change {
@@ -62,8 +66,12 @@ impl<C> Context<C> {
         mem::take(&mut lock(&self.told).reason)
     }
 
-    pub(super) fn commit_error(&self) -> Option<KafkaError> {
-        lock(&self.told).commit.take()
+    pub(super) fn commit(&self) -> Option<Commit> {
+        lock(&self.told).commits.pop_front()
+    }
+
+    pub(super) fn committed(&self, commit: Commit) {
+        self.told(|told| told.commits.push_back(commit));
     }
 
     /// From here on nobody but the client's destructor polls, and partitions are given up at once.
@@ -97,15 +105,6 @@ impl<C: ClientContext> ConsumerContext for Context<C> {
         let change = if assign { Change::Assign } else { Change::Revoke };
         self.told(|told| told.changes.push_back(change(partitions.clone())));
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.told(|told| told.commit = result.err().filter(worth_telling));
-    }
-}
-
-/// There was nothing to commit: no news.
-fn worth_telling(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
 }
 
 impl<C: ClientContext> ClientContext for Context<C> {

@@ -18,11 +18,18 @@ use rdkafka::{
 
 use super::{
     DeadLetters, Error, KafkaDelivery, Message, Order,
+    committer::Committer,
     context::{Change, Context},
     delivery::Assigned,
+    offsets::Offsets,
     signal::Signal,
 };
 use crate::consumer::Delivery;
+
+/// How often the last commit is tried while the group changes.
+const LAST_COMMITS: u32 = 50;
+
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// This member of the consumer group: the client, and the partitions it has.
 ///
@@ -40,7 +47,10 @@ pub(super) struct Group<C: ClientContext + 'static> {
     told: Vec<Option<RDKafkaErrorCode>>,
     signal: Arc<Signal>,
     grown: Arc<AtomicBool>,
+    /// Commits on their way.
+    commits: usize,
     settings: Settings,
+    committer: Committer,
     consumer: Arc<BaseConsumer<Context<C>>>,
 }
 
@@ -72,7 +82,9 @@ impl<C: ClientContext + 'static> Group<C> {
             move || signal.event()
         });
         consumer.subscribe(topics)?;
+        let consumer = Arc::new(consumer);
         Ok(Group {
+            committer: Committer::start(Arc::clone(&consumer), Arc::clone(&signal)),
             partitions: Vec::new(),
             turn: 0,
             stray: VecDeque::new(),
@@ -80,8 +92,9 @@ impl<C: ClientContext + 'static> Group<C> {
             told: Vec::new(),
             signal,
             grown: Arc::default(),
+            commits: 0,
             settings,
-            consumer: Arc::new(consumer),
+            consumer,
         })
     }
 
@@ -89,7 +102,7 @@ impl<C: ClientContext + 'static> Group<C> {
         &self.signal
     }
 
-    /// Whether there is something to [store](Self::store).
+    /// Whether there is something to [commit](Self::commit).
     pub(super) fn has_grown(&self) -> bool {
         self.grown.load(Ordering::Relaxed)
     }
@@ -117,8 +130,12 @@ impl<C: ClientContext + 'static> Group<C> {
                     self.note(Error::Client(error), &mut worst);
                 }
             }
-            if let Some(error) = context.commit_error() {
-                self.note(Error::Commit(error), &mut worst);
+            while let Some((result, offsets)) = context.commit() {
+                self.commits -= 1;
+                if let Err(error) = result {
+                    self.put_back(&offsets);
+                    self.note(Error::Commit(error), &mut worst);
+                }
             }
             idle &= !context.was_told();
             if idle {
@@ -176,29 +193,91 @@ impl<C: ClientContext + 'static> Group<C> {
         None
     }
 
-    /// Stores what is settled of each partition, for librdkafka to commit.
-    pub(super) fn store(&mut self) -> Result<(), Error> {
-        self.grown.store(false, Ordering::Relaxed);
-        let mut result = Ok(());
-        for partition in &self.partitions {
-            let assigned = &*partition.assigned;
-            let Some(next) = assigned.offsets().take() else { continue };
-            if let Err(error) = self.store_one(assigned, next) {
-                assigned.offsets().put_back(next);
-                self.grown.store(true, Ordering::Relaxed);
-                result = Err(Error::Client(error));
-            }
+    /// Commits what is settled of each partition, unless an earlier commit is on its way.
+    ///
+    /// librdkafka would commit by itself, but it keeps commits back while the coordinator of the group
+    /// is away, and sends them when it is there again: after newer ones, perhaps, so that the offset
+    /// goes back. Of one at a time, none can be older.
+    pub(super) fn commit(&mut self) -> Result<(), Error> {
+        if self.commits > 0 {
+            return Ok(());
         }
-        result
+        self.grown.store(false, Ordering::Relaxed);
+        let settled = self.take(|_| true, Offsets::take);
+        if settled.count() == 0 {
+            return Ok(());
+        }
+        self.committer.commit(settled).map_err(|settled| {
+            self.put_back(&settled);
+            Error::Commit(KafkaError::Canceled)
+        })?;
+        self.commits += 1;
+        Ok(())
     }
 
-    /// Commits what is stored, and returns when the broker has confirmed it. Blocks for that long.
-    pub(super) fn commit(&self) -> Result<(), Error> {
-        match self.consumer.commit_consumer_state(CommitMode::Sync) {
-            Err(error) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset) => {
-                Err(Error::Commit(error))
+    /// The last commit, which returns when the broker has confirmed it. Blocks for that long.
+    pub(super) fn commit_last(&mut self) -> Result<(), Error> {
+        let mut attempts = 0;
+        loop {
+            // What is on its way comes first. librdkafka gives up by itself what it cannot send.
+            while self.commits > 0 {
+                self.wait();
             }
-            _ => Ok(()),
+            let settled = self.take(|_| true, Offsets::take);
+            if settled.count() == 0 {
+                return Ok(());
+            }
+            let Err(error) = self.consumer.commit(&settled, CommitMode::Sync) else {
+                return Ok(());
+            };
+            self.put_back(&settled);
+            attempts += 1;
+            let passing = matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
+            );
+            if !passing || attempts == LAST_COMMITS {
+                return Err(Error::Commit(error));
+            }
+            self.wait();
+        }
+    }
+
+    /// Blocks until something has happened, or for a moment.
+    fn wait(&mut self) {
+        // A message that comes now is not for us any more.
+        let _ = self.consumer.poll(MOMENT);
+        // Of what goes wrong, the commit tells.
+        let _ = self.serve();
+    }
+
+    /// What is to be committed of these partitions.
+    fn take(
+        &self,
+        which: impl Fn(&Assigned) -> bool,
+        take: impl Fn(&mut Offsets) -> Option<i64>,
+    ) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(self.partitions.len());
+        for Partition { assigned, .. } in &self.partitions {
+            if which(assigned)
+                && let Some(next) = take(&mut assigned.offsets())
+            {
+                // An error is for an offset that cannot be one, or a partition that is not in the list.
+                let mut element = list.add_partition(&assigned.topic, assigned.number);
+                let _ = element.set_offset(Offset::Offset(next));
+            }
+        }
+        list
+    }
+
+    /// These were not committed, and will be with the next ones.
+    fn put_back(&self, offsets: &TopicPartitionList) {
+        for Partition { assigned, .. } in &self.partitions {
+            let element = offsets.find_partition(&assigned.topic, assigned.number);
+            if let Some(Offset::Offset(next)) = element.map(|element| element.offset()) {
+                assigned.offsets().put_back(next);
+                self.grown.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -224,6 +303,7 @@ impl<C: ClientContext + 'static> Group<C> {
     /// Leaves the group. Blocks until it has.
     pub(super) fn leave(self) {
         self.consumer.context().close();
+        self.committer.end();
         // The last queue, and with it the last reference to the client, is gone at the end of this.
     }
 
@@ -258,41 +338,30 @@ impl<C: ClientContext + 'static> Group<C> {
         Ok(())
     }
 
-    /// The partitions are given up. What is settled of them is stored before that, and librdkafka
-    /// commits it before it lets the group go on; what is in hand is lost.
+    /// The partitions are given up. What is settled of them is committed before that: librdkafka does
+    /// one after the other, and has the group wait for the first. What is in hand is lost.
     fn revoke(&mut self, partitions: &TopicPartitionList) -> KafkaResult<()> {
-        let mut result = Ok(());
         let revoked = |assigned: &Assigned| {
             partitions.find_partition(&assigned.topic, assigned.number).is_some()
         };
-        for partition in &self.partitions {
-            let assigned = &*partition.assigned;
-            if !revoked(assigned) {
-                continue;
-            }
-            let left = assigned.offsets().give_up();
-            if let Some(next) = left {
-                result = result.and(self.store_one(assigned, next));
-            }
-        }
+        let settled = self.take(revoked, Offsets::give_up);
+        let committed = match settled.count() {
+            0 => Ok(()),
+            // It is on its way before the partitions are given up, and what comes of it changes nothing.
+            _ => self.consumer.commit(&settled, CommitMode::Async),
+        };
         self.partitions.retain(|partition| !revoked(&partition.assigned));
         self.stray.retain(|delivery| !delivery.is_lost());
         let given_up = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(partitions),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.unassign(),
         };
-        result.and(given_up)
+        committed.and(given_up)
     }
 
     fn assigned(&self, topic: &str, number: i32) -> Assigned {
         let Settings { order, ref dead_letters, .. } = self.settings;
         Assigned::new(topic, number, order, Arc::clone(dead_letters), Arc::clone(&self.grown))
-    }
-
-    fn store_one(&self, assigned: &Assigned, next: i64) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(&assigned.topic, assigned.number, Offset::Offset(next))?;
-        self.consumer.store_offsets(&list)
     }
 
     fn take_stray(&mut self, message: &BorrowedMessage<'_>) {

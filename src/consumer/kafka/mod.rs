@@ -60,10 +60,9 @@
 //! | [`DeadLetter`](super::Settle::DeadLetter) | produced to a topic, and noted when the delivery report is there: see [`DeadLetters`] |
 //! | [`Release`](super::Settle::Release) | nothing. The partition's next owner begins with it |
 //!
-//! What is stored of a partition, and then committed, is the *contiguous prefix* of what was settled:
-//! never an offset beyond a delivery that is not settled. It is stored within a tenth of a second and
-//! committed by librdkafka every `auto.commit.interval.ms` (its default: five seconds), when the partition
-//! is given up, and at the end.
+//! What is committed of a partition is the *contiguous prefix* of what was settled: never an offset beyond
+//! a delivery that is not settled. That is done every `auto.commit.interval.ms` (librdkafka's default: five
+//! seconds) by this source, not by librdkafka, when the partition is given up, and at the end.
 //!
 //! # What is guaranteed
 //!
@@ -82,10 +81,10 @@
 //!
 //! # Rebalances
 //!
-//! With eager and with cooperative assignment, what is settled of a partition is stored before the
-//! partition is given up, and librdkafka commits it before the group goes on. Deliveries in hand are
-//! [lost](super::SettleErrorKind::Lost): not handled if they have not begun, and not stored if they have.
-//! The group is not kept waiting for them.
+//! With eager and with cooperative assignment, what is settled of a partition is committed before
+//! the partition is given up, and the group waits for that. Deliveries in hand are
+//! [lost](super::SettleErrorKind::Lost): not handled if they have not begun, and not acknowledged if they
+//! have. The group is not kept waiting for them.
 //!
 //! # Pauses, and no room
 //!
@@ -109,12 +108,10 @@
 //!   [prefetch](KafkaSourceBuilder::prefetch), and keeps its partition's offset where it is.
 //! - **Give back one message.** See above: its partition would have to be given back.
 //! - **Exactly once.** Offsets are not part of a transaction here.
-//! - **Keep a late commit from an early one.** Commits that librdkafka could not send while the group's
-//!   coordinator was away are sent when it is back, after newer ones perhaps. The offset is then behind
-//!   until the next commit. If the process ends just then, more is delivered again.
 //!
 //! [rdkafka]: https://docs.rs/rdkafka/0.39
 
+mod committer;
 mod config;
 mod context;
 mod dead_letters;

@@ -29,9 +29,9 @@ pub struct KafkaSource<C: ClientContext + 'static = DefaultClientContext> {
     intervals: Intervals,
     /// When a pause began.
     paused: Option<Instant>,
-    /// When the client was last polled for events, and when offsets were last stored.
+    /// When the client was last polled for events, and when offsets were last committed.
     served: Option<Instant>,
-    stored: Option<Instant>,
+    committed: Option<Instant>,
     /// For whichever of these is due next.
     timer: Option<Pin<Box<Sleep>>>,
     /// What went wrong where nothing can be returned, for the next poll.
@@ -43,8 +43,8 @@ pub struct KafkaSource<C: ClientContext + 'static = DefaultClientContext> {
 pub(super) struct Intervals {
     /// At the latest, the client is polled: well within `max.poll.interval.ms`.
     pub(super) serve: Duration,
-    /// At most this often, offsets are stored: well within `auto.commit.interval.ms`.
-    pub(super) store: Duration,
+    /// At most this often, offsets are committed.
+    pub(super) commit: Duration,
 }
 
 impl KafkaSource {
@@ -52,7 +52,8 @@ impl KafkaSource {
     /// regular expression, which must not match the topic of the dead letters.
     ///
     /// Of the configuration `group.id` and `bootstrap.servers` are needed. `enable.auto.offset.store`
-    /// is set to false, because it would store offsets of messages that nobody has handled yet.
+    /// and `enable.auto.commit` are set to false: librdkafka would commit what nobody has handled yet.
+    /// `auto.commit.interval.ms` says how often the source commits.
     pub fn builder<T: Into<String>>(
         config: &ClientConfig,
         topics: impl IntoIterator<Item = T>,
@@ -71,7 +72,7 @@ impl<C: ClientContext + 'static> KafkaSource<C> {
             intervals,
             paused: None,
             served: None,
-            stored: None,
+            committed: None,
             timer: None,
             failed: None,
             fatal: None,
@@ -81,9 +82,9 @@ impl<C: ClientContext + 'static> KafkaSource<C> {
     /// Does what is due, and says when something is due next.
     fn keep_up(&mut self, now: Instant) -> Result<Instant, Error> {
         let Some(group) = &mut self.group else { return Ok(now) };
-        if group.has_grown() && due(self.stored, self.intervals.store, now) {
-            self.stored = Some(now);
-            group.store()?;
+        if group.has_grown() && due(self.committed, self.intervals.commit, now) {
+            self.committed = Some(now);
+            group.commit()?;
         }
         if self.paused.is_some_and(|since| now >= since + PAUSE_AFTER) && !group.is_paused() {
             group.pause()?;
@@ -94,7 +95,7 @@ impl<C: ClientContext + 'static> KafkaSource<C> {
         }
         let mut next = self.served.unwrap_or(now) + self.intervals.serve;
         if group.has_grown() {
-            next = next.min(self.stored.unwrap_or(now) + self.intervals.store);
+            next = next.min(self.committed.unwrap_or(now) + self.intervals.commit);
         }
         if let Some(since) = self.paused.filter(|_| !group.is_paused()) {
             next = next.min(since + PAUSE_AFTER);
@@ -184,24 +185,25 @@ impl<C: ClientContext + 'static> Source for KafkaSource<C> {
     /// Given up, it goes on in the background.
     async fn close(&mut self) -> Result<(), Error> {
         let Some(mut group) = self.group.take() else { return Ok(()) };
-        let stored = group.store();
         let (told, left) = oneshot::channel();
         in_a_thread(move || {
-            let committed = group.commit();
+            let committed = group.commit_last();
             group.leave();
             // Nobody listens any more if this took too long.
             let _ = told.send(committed);
         });
-        stored.and(left.await.unwrap_or(Ok(())))
+        left.await.unwrap_or(Ok(()))
     }
 }
 
 impl<C: ClientContext + 'static> Drop for KafkaSource<C> {
     fn drop(&mut self) {
         let Some(mut group) = self.group.take() else { return };
-        // What cannot be stored is delivered again, and there is nobody to tell.
-        let _ = group.store();
-        in_a_thread(move || group.leave());
+        in_a_thread(move || {
+            // What cannot be committed is delivered again, and there is nobody to tell.
+            let _ = group.commit_last();
+            group.leave();
+        });
     }
 }
 
