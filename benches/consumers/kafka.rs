@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use buttress::consumer::kafka::{DeadLetters, KafkaSource, Message};
+use buttress::consumer::kafka::{DeadLetters, Message, Source};
 use futures::{StreamExt, stream};
 use rdkafka::{
     ClientConfig, Message as _,
@@ -36,7 +36,7 @@ struct Kafka {
 }
 
 impl Contest for Kafka {
-    type Source = KafkaSource;
+    type Source = Source;
 
     const NAME: &'static str = "kafka";
 
@@ -58,9 +58,9 @@ impl Contest for Kafka {
         }
     }
 
-    async fn source(&self) -> KafkaSource {
+    async fn source(&self) -> Source {
         let dead_letters = DeadLetters::dropped();
-        KafkaSource::builder(&self.client, [TOPIC], dead_letters).build().unwrap()
+        Source::builder(&self.client, [TOPIC], dead_letters).build().unwrap()
     }
 
     fn body(payload: &Message) -> &[u8] {

@@ -16,7 +16,7 @@ mod shared;
 use std::{env, error::Error, time::Duration};
 
 use broker::Cluster;
-use buttress::consumer::kafka::{DeadLetters, KafkaSource, Message};
+use buttress::consumer::kafka::{DeadLetters, Message, Source};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -51,7 +51,7 @@ async fn main() -> Result<(), BoxError> {
     let mut member = client.clone();
     member.set("group.id", GROUP).set("auto.offset.reset", "earliest");
     let dead_letters = DeadLetters::to_topic(DEAD, sender.clone());
-    let source = KafkaSource::builder(&member, [ORDERS], dead_letters).build()?;
+    let source = Source::builder(&member, [ORDERS], dead_letters).build()?;
     let breaker = shared::breaker()?;
     let database = Database::new();
     let handler = shared::handler(breaker, &database)?;

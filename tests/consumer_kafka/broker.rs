@@ -4,7 +4,10 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use buttress::consumer::{
     Delivery, Settle, Source,
-    kafka::{DeadLetters, Error, KafkaDelivery, KafkaSource, KafkaSourceBuilder, Message},
+    kafka::{
+        DeadLetters, Delivery as KafkaDelivery, Error, Message, Source as KafkaSource,
+        SourceBuilder,
+    },
 };
 use bytes::Bytes;
 use rdkafka::{
@@ -71,7 +74,7 @@ impl Kafka {
         config
     }
 
-    pub(crate) fn builder(&self, config: &ClientConfig) -> KafkaSourceBuilder {
+    pub(crate) fn builder(&self, config: &ClientConfig) -> SourceBuilder {
         let dead_letters = DeadLetters::to_topic(DEAD, self.producer.clone());
         KafkaSource::builder(config, [TOPIC], dead_letters).prefetch(Self::PREFETCH)
     }

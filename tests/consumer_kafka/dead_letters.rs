@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress::consumer::{
     Delivery, Settle, SettleErrorKind, Source,
-    kafka::{DeadLetters, KafkaSource},
+    kafka::{DeadLetters, Source as KafkaSource},
 };
 use rdkafka::{
     Message as _,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use buttress::consumer::{
     Delivery, Settle, SettleErrorKind, Source,
-    kafka::{KafkaDelivery, KafkaSource},
+    kafka::{Delivery as KafkaDelivery, Source as KafkaSource},
 };
 use tokio::time::Instant;
 

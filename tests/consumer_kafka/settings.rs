@@ -1,6 +1,6 @@
 //! Configurations that cannot work, and what is said about them.
 
-use buttress::consumer::kafka::{DeadLetters, Error, KafkaSource, KafkaSourceBuilder};
+use buttress::consumer::kafka::{DeadLetters, Error, Source as KafkaSource, SourceBuilder};
 use rdkafka::{ClientConfig, producer::FutureProducer};
 
 fn config(settings: &[(&str, &str)]) -> ClientConfig {
@@ -12,11 +12,11 @@ fn config(settings: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-fn builder(settings: &[(&str, &str)]) -> KafkaSourceBuilder {
+fn builder(settings: &[(&str, &str)]) -> SourceBuilder {
     KafkaSource::builder(&config(settings), ["orders"], DeadLetters::dropped())
 }
 
-fn refused(builder: KafkaSourceBuilder) -> String {
+fn refused(builder: SourceBuilder) -> String {
     match builder.build().unwrap_err() {
         Error::Config(error) => error.to_string(),
         error => panic!("{error}"),

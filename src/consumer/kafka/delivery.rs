@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool, atomic::Ordering};
 
 use super::{DeadLetters, Error, Message, Order, offsets::Offsets};
 use crate::{
-    consumer::{Delivery, Settle, SettleError},
+    consumer::{self, Settle, SettleError},
     sync::lock,
 };
 
@@ -48,16 +48,16 @@ impl Assigned {
 /// Kafka is not told of one message, only of how far a partition has come. So [`Settle::Ack`] is done
 /// in memory and at once; the offset follows, when all before it is settled.
 #[derive(Debug)]
-pub struct KafkaDelivery {
+pub struct Delivery {
     message: Message,
     assigned: Arc<Assigned>,
     place: u64,
 }
 
-impl KafkaDelivery {
+impl Delivery {
     pub(super) fn new(message: Message, assigned: Arc<Assigned>) -> Self {
         let place = assigned.offsets().hand_out(message.offset());
-        KafkaDelivery { message, assigned, place }
+        Delivery { message, assigned, place }
     }
 
     fn done(&self) -> Result<(), SettleError> {
@@ -70,7 +70,7 @@ impl KafkaDelivery {
     }
 }
 
-impl Delivery for KafkaDelivery {
+impl consumer::Delivery for Delivery {
     type Payload = Message;
 
     fn payload(&self) -> Message {

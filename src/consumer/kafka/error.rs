@@ -2,7 +2,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::ConfigError;
 
-/// What goes wrong with a [`KafkaSource`](super::KafkaSource).
+/// What goes wrong with a [`Source`](super::Source).
 ///
 /// librdkafka connects again by itself, and finds the new leader or coordinator; what it reports on
 /// the way is told here so that it is seen. [Fatal](Self::is_fatal) is what it cannot recover from.

@@ -17,14 +17,14 @@ use rdkafka::{
 };
 
 use super::{
-    DeadLetters, Error, KafkaDelivery, Message, Order,
+    DeadLetters, Delivery, Error, Message, Order,
     committer::Committer,
     context::{Change, Context},
     delivery::Assigned,
     offsets::Offsets,
     signal::Signal,
 };
-use crate::consumer::Delivery;
+use crate::consumer::Delivery as _;
 
 /// How often the last commit is tried while the group changes.
 const LAST_COMMITS: u32 = 50;
@@ -41,7 +41,7 @@ pub(super) struct Group<C: ClientContext + 'static> {
     /// The partition whose turn it is.
     turn: usize,
     /// Messages that came by the common queue, which they should not.
-    stray: VecDeque<KafkaDelivery>,
+    stray: VecDeque<Delivery>,
     paused: bool,
     /// Errors told since the last message.
     told: Vec<Option<RDKafkaErrorCode>>,
@@ -157,7 +157,7 @@ impl<C: ClientContext + 'static> Group<C> {
     }
 
     /// The next message of the partitions, which take turns.
-    pub(super) fn next(&mut self) -> Option<Result<KafkaDelivery, Error>> {
+    pub(super) fn next(&mut self) -> Option<Result<Delivery, Error>> {
         if let Some(delivery) = self.stray.pop_front() {
             return Some(Ok(delivery));
         }
@@ -179,7 +179,7 @@ impl<C: ClientContext + 'static> Group<C> {
                     self.told.clear();
                     let assigned = Arc::clone(&partition.assigned);
                     let message = Message::copied(&assigned.topic, &message);
-                    return Some(Ok(KafkaDelivery::new(message, assigned)));
+                    return Some(Ok(Delivery::new(message, assigned)));
                 }
                 Err(error) => {
                     let mut worst = None;
@@ -370,7 +370,7 @@ impl<C: ClientContext + 'static> Group<C> {
         let mut known = known.filter(|one| one.number == number && *one.topic == *topic);
         let Some(assigned) = known.next().cloned() else { return };
         let message = Message::copied(&assigned.topic, message);
-        self.stray.push_back(KafkaDelivery::new(message, assigned));
+        self.stray.push_back(Delivery::new(message, assigned));
     }
 
     fn all(&self) -> TopicPartitionList {

@@ -1,6 +1,6 @@
 //! Kafka, with [rdkafka] 0.39, which is librdkafka 2.12.
 //!
-//! A [`KafkaSource`] is one member of a consumer group. Its messages come as [`Message`], a handle
+//! A [`Source`] is one member of a consumer group. Its messages come as [`Message`], a handle
 //! that is cheap to clone.
 //!
 //! # Example
@@ -17,7 +17,7 @@
 //!     CircuitBreaker, ServiceErrors, Stack,
 //!     consumer::{
 //!         Consumer,
-//!         kafka::{DeadLetters, KafkaSource, Message},
+//!         kafka::{DeadLetters, Source, Message},
 //!     },
 //! };
 //! use rdkafka::{ClientConfig, producer::FutureProducer};
@@ -29,7 +29,7 @@
 //! client.set("group.id", "warehouse").set("auto.offset.reset", "earliest");
 //!
 //! let dead_letters = DeadLetters::to_topic("orders.dead", producer);
-//! let source = KafkaSource::builder(&client, ["orders"], dead_letters).build()?;
+//! let source = Source::builder(&client, ["orders"], dead_letters).build()?;
 //!
 //! let breaker = CircuitBreaker::builder("database").build()?;
 //! let handler = Stack::new()
@@ -71,7 +71,7 @@
 //! - **What is delivered again** after a crash or a rebalance is what was settled since the last commit,
 //!   and what was settled ahead of an unsettled message. The first is bounded by time,
 //!   `auto.commit.interval.ms`; the second by
-//!   [`max_span`](KafkaSourceBuilder::max_span), in each partition. After an orderly shutdown it is what
+//!   [`max_span`](SourceBuilder::max_span), in each partition. After an orderly shutdown it is what
 //!   was not handled, and what was handled ahead of that.
 //! - **Order** is Kafka's: within a partition. With
 //!   [`ordered`](super::ConsumerBuilder::ordered) it is kept [per key](Order) while many keys are handled
@@ -105,14 +105,14 @@
 //! - **Count deliveries.** Kafka does not: [`attempt`](super::Delivery::attempt) is `None`, and a message
 //!   that kills the process each time is delivered for ever.
 //! - **Delay.** A message that waits to be tried again is in hand, counts in the
-//!   [prefetch](KafkaSourceBuilder::prefetch), and keeps its partition's offset where it is.
+//!   [prefetch](SourceBuilder::prefetch), and keeps its partition's offset where it is.
 //! - **Give back one message.** See above: its partition would have to be given back.
 //! - **Exactly once.** Offsets are not part of a transaction here.
 //!
 //! [rdkafka]: https://docs.rs/rdkafka/0.39
 
+mod builder;
 mod committer;
-mod config;
 mod context;
 mod dead_letters;
 mod delivery;
@@ -123,9 +123,9 @@ mod offsets;
 mod signal;
 mod source;
 
-pub use config::{KafkaSourceBuilder, Order};
+pub use builder::{Order, SourceBuilder};
 pub use dead_letters::DeadLetters;
-pub use delivery::KafkaDelivery;
+pub use delivery::Delivery;
 pub use error::Error;
 pub use message::Message;
-pub use source::KafkaSource;
+pub use source::Source;

@@ -12,8 +12,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{DeadLetters, Error, KafkaDelivery, KafkaSourceBuilder, group::Group};
-use crate::consumer::Source;
+use super::{DeadLetters, Delivery, Error, SourceBuilder, group::Group};
+use crate::consumer;
 
 /// How long a pause lasts before the brokers are asked for nothing more.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const PAUSE_AFTER: Duration = Duration::from_secs(1);
 ///
 /// Dropped without having been [closed](Source::close), it leaves the group all the same, in the
 /// background, and the offsets settled so far are committed by that.
-pub struct KafkaSource<C: ClientContext + 'static = DefaultClientContext> {
+pub struct Source<C: ClientContext + 'static = DefaultClientContext> {
     /// `None` once it is closed.
     group: Option<Group<C>>,
     prefetch: usize,
@@ -47,7 +47,7 @@ pub(super) struct Intervals {
     pub(super) commit: Duration,
 }
 
-impl KafkaSource {
+impl Source {
     /// A member of the group that `config` names, for these topics. A name that begins with `^` is a
     /// regular expression, which must not match the topic of the dead letters.
     ///
@@ -58,15 +58,15 @@ impl KafkaSource {
         config: &ClientConfig,
         topics: impl IntoIterator<Item = T>,
         dead_letters: DeadLetters,
-    ) -> KafkaSourceBuilder {
+    ) -> SourceBuilder {
         let topics = topics.into_iter().map(Into::into).collect();
-        KafkaSourceBuilder::new(config.clone(), topics, dead_letters)
+        SourceBuilder::new(config.clone(), topics, dead_letters)
     }
 }
 
-impl<C: ClientContext + 'static> KafkaSource<C> {
+impl<C: ClientContext + 'static> Source<C> {
     pub(super) fn new(group: Group<C>, prefetch: usize, intervals: Intervals) -> Self {
-        KafkaSource {
+        Source {
             group: Some(group),
             prefetch,
             intervals,
@@ -114,7 +114,7 @@ impl<C: ClientContext + 'static> KafkaSource<C> {
         }
     }
 
-    fn fail(&mut self, error: Error) -> Poll<Option<Result<KafkaDelivery, Error>>> {
+    fn fail(&mut self, error: Error) -> Poll<Option<Result<Delivery, Error>>> {
         if error.is_fatal() {
             self.fatal = Some(error.clone());
         }
@@ -126,8 +126,8 @@ fn due(last: Option<Instant>, every: Duration, now: Instant) -> bool {
     last.is_none_or(|last| now >= last + every)
 }
 
-impl<C: ClientContext + 'static> Source for KafkaSource<C> {
-    type Delivery = KafkaDelivery;
+impl<C: ClientContext + 'static> consumer::Source for Source<C> {
+    type Delivery = Delivery;
     type Error = Error;
 
     fn prefetch(&self) -> usize {
@@ -143,7 +143,7 @@ impl<C: ClientContext + 'static> Source for KafkaSource<C> {
         &mut self,
         cx: &mut Context<'_>,
         room: usize,
-    ) -> Poll<Option<Result<KafkaDelivery, Error>>> {
+    ) -> Poll<Option<Result<Delivery, Error>>> {
         let Some(group) = &self.group else { return Poll::Ready(None) };
         // Before anything is looked at: what comes after that wakes the task.
         group.signal().register(cx.waker());
@@ -196,7 +196,7 @@ impl<C: ClientContext + 'static> Source for KafkaSource<C> {
     }
 }
 
-impl<C: ClientContext + 'static> Drop for KafkaSource<C> {
+impl<C: ClientContext + 'static> Drop for Source<C> {
     fn drop(&mut self) {
         let Some(mut group) = self.group.take() else { return };
         in_a_thread(move || {
@@ -215,9 +215,9 @@ fn in_a_thread(leave: impl FnOnce() + Send + 'static) {
     let _ = thread.spawn(leave);
 }
 
-impl<C: ClientContext + 'static> fmt::Debug for KafkaSource<C> {
+impl<C: ClientContext + 'static> fmt::Debug for Source<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSource")
+        f.debug_struct("Source")
             .field("prefetch", &self.prefetch)
             .field("paused", &self.paused.is_some())
             .finish_non_exhaustive()

@@ -125,7 +125,7 @@
 //! one of this feature. `amqps` needs one of lapin's features for TLS, switched on in your own `Cargo.toml`.
 //! Tested against RabbitMQ 3.10.8; delayed retry needs 3.10 at least, for times to live in quorum queues.
 
-mod config;
+mod builder;
 mod connection;
 mod copy;
 mod dead_letters;
@@ -137,7 +137,7 @@ mod message;
 mod publisher;
 mod source;
 
-pub use config::SourceBuilder;
+pub use builder::SourceBuilder;
 pub use dead_letters::DeadLetters;
 pub use delivery::Delivery;
 pub use error::Error;

@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::{
     DeadLetters, Delivery, Error, SourceBuilder,
-    config::Reached,
+    builder::Reached,
     connection::{Connect, Subscription, within},
     publisher::Publisher,
 };

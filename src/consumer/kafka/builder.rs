@@ -5,7 +5,7 @@ use rdkafka::{
 };
 
 use super::{
-    DeadLetters, Error, KafkaSource, Message,
+    DeadLetters, Error, Message, Source,
     group::{Group, Settings},
     source::Intervals,
 };
@@ -35,10 +35,10 @@ impl Order {
     }
 }
 
-/// How a [`KafkaSource`] is to be.
+/// How a [`Source`] is to be.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct KafkaSourceBuilder {
+pub struct SourceBuilder {
     client: ClientConfig,
     topics: Vec<String>,
     dead_letters: DeadLetters,
@@ -47,14 +47,14 @@ pub struct KafkaSourceBuilder {
     order: Order,
 }
 
-impl KafkaSourceBuilder {
+impl SourceBuilder {
     pub(super) fn new(
         client: ClientConfig,
         topics: Vec<String>,
         dead_letters: DeadLetters,
     ) -> Self {
         let order = Order::default();
-        KafkaSourceBuilder { client, topics, dead_letters, prefetch: 256, max_span: 10_000, order }
+        SourceBuilder { client, topics, dead_letters, prefetch: 256, max_span: 10_000, order }
     }
 
     /// How many deliveries may be unsettled at one time, all partitions together, at least 1.
@@ -97,7 +97,7 @@ impl KafkaSourceBuilder {
     ///
     /// [`Error::Config`] says what is wrong with which setting; [`Error::Client`] is what librdkafka
     /// does not accept.
-    pub fn build(self) -> Result<KafkaSource, Error> {
+    pub fn build(self) -> Result<Source, Error> {
         self.build_with_context(DefaultClientContext)
     }
 
@@ -109,7 +109,7 @@ impl KafkaSourceBuilder {
     pub fn build_with_context<C: ClientContext + 'static>(
         mut self,
         context: C,
-    ) -> Result<KafkaSource<C>, Error> {
+    ) -> Result<Source<C>, Error> {
         for key in ["enable.auto.offset.store", "enable.auto.commit"] {
             if self.client.get(key).is_none() {
                 self.client.set(key, "false");
@@ -130,7 +130,7 @@ impl KafkaSourceBuilder {
         };
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         let group = Group::join(&self.client, context, &topics, settings);
-        Ok(KafkaSource::new(group.map_err(Error::Client)?, self.prefetch, intervals))
+        Ok(Source::new(group.map_err(Error::Client)?, self.prefetch, intervals))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
