@@ -352,6 +352,11 @@ impl<C: ClientContext + 'static> Group<C> {
         };
         self.partitions.retain(|partition| !revoked(&partition.assigned));
         self.stray.retain(|delivery| !delivery.is_lost());
+        if self.paused {
+            // librdkafka remembers the pause beyond the assignment, and one that comes back during it is
+            // then now and then not fetched from, resumed or not.
+            let _ = self.consumer.resume(partitions);
+        }
         let given_up = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(partitions),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer.unassign(),
