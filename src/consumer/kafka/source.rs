@@ -18,9 +18,9 @@ use crate::consumer;
 /// How long a pause lasts before the brokers are asked for nothing more.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
-/// A member of a consumer group as a [`Source`]: see [the module](super).
+/// A member of a consumer group as a [`Source`](consumer::Source): see [the module](super).
 ///
-/// Dropped without having been [closed](Source::close), it leaves the group all the same, in the
+/// Dropped without having been [closed](consumer::Source::close), it leaves the group all the same, in the
 /// background, and the offsets settled so far are committed by that.
 pub struct Source<C: ClientContext + 'static = DefaultClientContext> {
     /// `None` once it is closed.
