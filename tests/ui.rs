@@ -4,9 +4,17 @@
 //! The expected messages are those of the compiler that the rest of CI runs on. After a change of
 //! it: `TRYBUILD=overwrite cargo test --all-features --test ui`, and read the difference.
 
-// Programs compiled one by one take a while, and once is enough: with all features, as what the
-// compiler says does not depend on them.
-#![cfg(all(feature = "metrics", feature = "reqwest", feature = "serde", feature = "tracing"))]
+// Programs compiled one by one take a while, and once is enough: with all features, because which types
+// the compiler calls by their full path depends on what else has a type of that name.
+#![cfg(all(
+    feature = "kafka",
+    feature = "metrics",
+    feature = "nats",
+    feature = "rabbitmq",
+    feature = "reqwest",
+    feature = "serde",
+    feature = "tracing"
+))]
 
 #[test]
 fn traps_of_inference() {
