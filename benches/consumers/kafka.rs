@@ -25,6 +25,8 @@ pub(crate) async fn measure() {
     client.set("bootstrap.servers", cluster.address());
     let producer = client.create().unwrap();
     client.set("group.id", "bench").set("auto.offset.reset", "earliest");
+    // The bare consumer does not always leave its group when it is dropped, and is waited for then.
+    client.set("session.timeout.ms", "6000").set("heartbeat.interval.ms", "1000");
     contest::hold(Kafka { producer, client, next: AtomicU64::new(0) }).await;
 }
 
