@@ -61,11 +61,11 @@ pub(super) struct Entry<D> {
 pub(super) enum Stage {
     /// It can be started, or waits behind another one of its key.
     Ready,
-    /// Its handler runs in this task, since then.
+    /// Its handler runs in this task; where it is a probe, since then.
     Running { task: task::Id, probe: Option<Instant> },
     /// It is tried again later.
     Waiting,
-    /// The broker is being told, for the so manieth time.
+    /// The broker is being told, after so many times in vain.
     Settling { settle: Settle, failures: u32 },
     /// The broker is told again later.
     SettlingLater { settle: Settle, failures: u32 },
@@ -234,11 +234,11 @@ impl<D: Delivery> Hand<D> {
 
     /// Who waits to be tried again is ready, whenever that would have been.
     pub(super) fn wait_no_longer(&mut self) {
-        let waiting: Vec<Id> = self.waiting.iter().map(|(_, id)| *id).collect();
-        for id in waiting {
+        for (at, id) in std::mem::take(&mut self.waiting) {
             if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Waiting) {
-                self.waiting.retain(|(_, other)| *other != id);
                 self.hold(id);
+            } else {
+                self.waiting.insert((at, id));
             }
         }
     }

@@ -137,8 +137,8 @@
 //! | order | per subject, or what you say; one process | per routing key, or header; one active consumer | per key, within a partition |
 //! | what it cannot do | tell a consumer that its delivery passed to another; order across processes | confirm acknowledgements; hold for longer than `consumer_timeout`, at which all that is in hand comes again and has spent a delivery: an outage of so many times half an hour makes dead letters of good messages, so raise it | count deliveries, so a message that kills the process comes for ever; delay; give back one message |
 //!
-//! Amazon SQS would fit: a receipt, a receive count, a visibility timeout to extend. It is not here, because
-//! its client alone would be the largest dependency of all; a [`Source`] for it is some two hundred lines.
+//! Amazon SQS would fit (a receipt, a receive count, a visibility timeout to extend) and is not here: its
+//! client needs Rust 1.94. A [`Source`] of your own can be for any broker.
 //!
 //! # Watching it
 //!
