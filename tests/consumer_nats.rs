@@ -6,6 +6,8 @@
 mod consumer_support;
 #[path = "../examples/consumers/brokers/nats.rs"]
 mod nats_server;
+#[path = "../examples/consumers/brokers/port.rs"]
+mod port;
 
 #[path = "consumer_nats/broker.rs"]
 mod broker;

@@ -12,3 +12,5 @@ mod consumer_rabbitmq {
     mod scenario;
 }
 mod consumer_support;
+#[path = "../examples/consumers/brokers/port.rs"]
+mod port;

@@ -25,6 +25,9 @@ mod nats;
 #[path = "../../examples/consumers/brokers/nats.rs"]
 #[allow(dead_code, reason = "it is not killed here")]
 mod nats_server;
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+#[path = "../../examples/consumers/brokers/port.rs"]
+mod port;
 #[path = "../../tests/consumer_support/process.rs"]
 mod process;
 #[cfg(feature = "rabbitmq")]

@@ -12,6 +12,8 @@
 #[path = "brokers/nats.rs"]
 #[allow(dead_code, reason = "it is not killed here")]
 mod broker;
+#[path = "brokers/port.rs"]
+mod port;
 mod shared;
 
 use std::{env, error::Error};

@@ -179,3 +179,18 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     };
     timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }
+
+/// Of one broker's tests several run at a time.
+#[test]
+fn questions_at_the_same_time_are_all_answered() {
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for number in 0..10 {
+                    let answer = BROKER.evaluate(&format!("{number} + 1")).unwrap();
+                    assert_eq!(answer, (number + 1).to_string());
+                }
+            });
+        }
+    });
+}

@@ -4,13 +4,15 @@
 use std::{
     env, fs,
     io::{self, BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
+
+use super::port;
 
 /// How long it may take to answer. A store with many messages takes a while to be read again.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,7 +36,7 @@ impl NatsServer {
         let name = format!("buttress-nats-{}-{number}", process::id());
         let directory = env::temp_dir().join(&name);
         fs::create_dir_all(&directory)?;
-        let mut server = NatsServer { child: None, port: free_port()?, name, directory };
+        let mut server = NatsServer { child: None, port: port::free()?, name, directory };
         server.run()?;
         Ok(server)
     }
@@ -136,10 +138,4 @@ impl Drop for NatsServer {
 fn program() -> &'static Path {
     let debian = Path::new("/usr/sbin/nats-server");
     if debian.exists() { debian } else { Path::new("nats-server") }
-}
-
-/// A port that nobody has now. Should somebody take it before the server does, that ends at once
-/// and says so.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

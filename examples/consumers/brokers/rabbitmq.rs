@@ -8,13 +8,15 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
+
+use super::port;
 
 /// The server's own script. Debian's wrapper around it wants to be the user `rabbitmq`.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -56,7 +58,8 @@ impl Broker {
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("enabled_plugins"), "[].")?;
-        let ports = Ports::free()?;
+        let ports =
+            Ports { amqp: port::free()?, distribution: port::free()?, registry: port::free()? };
         let mut warden = Warden::over(&directory)?;
         let registry = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port", &ports.registry.to_string()])
@@ -108,11 +111,16 @@ impl Broker {
 
     /// What an expression of Erlang comes to inside of the broker.
     pub fn evaluate(&self, expression: &str) -> io::Result<String> {
+        // Without a name of its own every call says that it is node `c17`, and the broker refuses the
+        // second of two at a time.
+        static CALLED: AtomicU32 = AtomicU32::new(0);
         let cookie = fs::read_to_string(self.directory.join(".erlang.cookie"))?;
+        let call = CALLED.fetch_add(1, Ordering::Relaxed);
+        let caller = format!("caller{}x{call}", std::process::id());
         let mut call = Command::new("erl_call")
             .env("HOME", &self.directory)
             .env("ERL_EPMD_PORT", self.ports.registry.to_string())
-            .args(["-n", &self.node(), "-c", cookie.trim(), "-timeout", "10", "-e"])
+            .args(["-h", &caller, "-n", &self.node(), "-c", cookie.trim(), "-timeout", "10", "-e"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -197,21 +205,6 @@ impl Drop for Broker {
         let _ = self.registry.kill();
         let _ = self.registry.wait();
         // The warden removes the directory.
-    }
-}
-
-impl Ports {
-    /// Three that nobody has now. They are let go before they are used, so somebody else may come first,
-    /// which then fails loudly.
-    fn free() -> io::Result<Self> {
-        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let (amqp, distribution, registry) = (listen()?, listen()?, listen()?);
-        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-        Ok(Ports {
-            amqp: port(&amqp)?,
-            distribution: port(&distribution)?,
-            registry: port(&registry)?,
-        })
     }
 }
 
