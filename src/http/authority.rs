@@ -59,7 +59,7 @@ impl fmt::Debug for Authority {
 /// use tower::Layer;
 ///
 /// let upstreams = CircuitBreaker::builder("upstreams").build_keyed(1000)?;
-/// let layer = upstreams.layer(http::authority::<String>);
+/// let layer = upstreams.layer(http::authority::<String>).classify(http::Responses::new());
 /// # let _ = layer.layer(tower::service_fn(|_: Request<String>| async { Ok::<_, buttress::BoxError>(()) }));
 ///
 /// let request = Request::get("https://API.example.org/orders").body(String::new())?;
@@ -96,7 +96,7 @@ fn of_uri(uri: &Uri) -> Option<Authority> {
 /// use tower::Layer;
 ///
 /// let upstreams = CircuitBreaker::builder("upstreams").build_keyed(1000)?;
-/// let layer = upstreams.layer(http::reqwest_authority);
+/// let layer = upstreams.layer(http::reqwest_authority).classify(http::Responses::new());
 /// # let _ = layer.layer(tower::service_fn(|_: reqwest::Request| async { Ok::<_, buttress::BoxError>(()) }));
 ///
 /// let request = client.get("https://API.example.org/orders").build()?;

@@ -66,7 +66,34 @@
 //! # Many hosts
 //!
 //! One client for many hosts needs a [breaker for each](crate::breaker::keyed): [`authority`] (or
-//! [`reqwest_authority`]) is its key.
+//! [`reqwest_authority`]) is its key. It is a layer with a classifier of its own: without
+//! [`classify`](crate::breaker::keyed::KeyedCircuitBreakerLayer::classify) it takes every response for a
+//! success, a 503 too. It stands between the retry and the timeout of an attempt, and the
+//! [standard stack](crate::standard) has no place for it there:
+//!
+//! ```
+//! # #[cfg(feature = "reqwest")]
+//! # mod example {
+//! use buttress::{CircuitBreaker, Retry, ServiceErrors, Stack, http};
+//! use std::time::Duration;
+//! # use tower::Service;
+//!
+//! # fn client(reqwest: reqwest::Client) -> Result<
+//! #     impl Service<reqwest::Request, Response = reqwest::Response, Error = buttress::Error<reqwest::Error>>,
+//! #     buttress::ConfigError,
+//! # > {
+//! let hosts = CircuitBreaker::builder("hosts").build_keyed(1000)?;
+//! let client = Stack::http()
+//!     .timeout(Duration::from_secs(3))
+//!     .retry(Retry::builder("hosts").build()?)
+//!     .layer(hosts.layer(http::reqwest_authority).classify(http::Responses::new()))
+//!     .timeout(Duration::from_millis(500))
+//!     .layer(ServiceErrors)
+//!     .service(reqwest);
+//! # Ok(client)
+//! # }
+//! # }
+//! ```
 //!
 //! # Deadlines and attempts
 //!

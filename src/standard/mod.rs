@@ -56,8 +56,9 @@
 //! open_for = "10s"
 //! ```
 //!
-//! Not the right thing where the parts should be shared (one budget for two clients), or where the
-//! order should differ: then build them one by one with a [`Stack`](crate::Stack).
+//! Not the right thing where the parts should be shared (one budget for two clients), where the
+//! order should differ, or where each of many hosts needs a [breaker of its own](crate::breaker::keyed):
+//! then build them one by one with a [`Stack`](crate::Stack).
 //!
 //! # What it costs
 //!

@@ -55,6 +55,10 @@
 //! # Ok(()) }
 //! ```
 //!
+//! In a [`Stack`](crate::Stack) it goes in with `.layer(..)`, where `.breaker(..)` would stand. It is not given
+//! the stack's classifier: where an `Ok` can be a failure, as in HTTP, it needs
+//! [`classify`](KeyedCircuitBreakerLayer::classify), or it never opens.
+//!
 //! Without tower: [`KeyedCircuitBreaker::call`] and [`KeyedCircuitBreaker::try_acquire`].
 //!
 //! # Places
