@@ -117,9 +117,11 @@ impl<C> ConsumerBuilder<C> {
     /// Handles messages of one [key](super::Delivery::ordering_key) one after the other, in the order
     /// in which they were delivered.
     ///
-    /// One that fails blocks its key, and no other, while it is tried again in hand: a delayed
-    /// redelivery would let those behind it pass. It takes a place of the prefetch meanwhile, so that
-    /// wants to be larger than the number of keys that may be in trouble at one time.
+    /// One that fails blocks its key while it is tried again in hand: a delayed redelivery would let
+    /// those behind it pass. It takes a place of the prefetch meanwhile, and so does each message of its key
+    /// that comes behind it. When they have taken all places nothing is pulled, for other keys neither. So
+    /// the [prefetch](super::Source::prefetch) wants to be larger than the number of messages that the keys in
+    /// trouble at one time get while they wait.
     ///
     /// Default: off, because order costs concurrency, and a handler that can be called twice for one
     /// message seldom needs it.
@@ -135,7 +137,8 @@ impl<C> ConsumerBuilder<C> {
     /// that arrives with a greater count is a dead letter unhandled: it may be the one
     /// that kills the process each time.
     ///
-    /// Default: 5. With the default delays that is half a minute in which a passing trouble may pass.
+    /// Default: 5. With the default delays that is 15 seconds at most, and 7.5 on average, in which a passing
+    /// trouble may pass. What takes longer is for the [gate](Self::gate) to notice before.
     pub fn max_deliveries(mut self, deliveries: u32) -> Self {
         self.config.max_deliveries = deliveries;
         self
@@ -165,7 +168,8 @@ impl<C> ConsumerBuilder<C> {
     }
 
     /// How long to wait before an unreachable broker is asked again, and before an unconfirmed
-    /// settlement is repeated; above zero.
+    /// settlement is repeated; above zero. An acknowledgement is repeated four times, and then
+    /// [counted](super::Summary::unconfirmed) and let go; a dead letter and a retry until the delivery is lost.
     ///
     /// Default: exponential from 100 ms to 10 s, spread over the upper half.
     pub fn reconnect_after(mut self, backoff: impl Into<Backoff>) -> Self {
@@ -216,7 +220,9 @@ impl<C> ConsumerBuilder<C> {
         self
     }
 
-    /// Reads the handler's outcomes with this classifier.
+    /// Reads the handler's outcomes with this classifier. It should be the one that the handler's
+    /// [stack](crate::Stack::classified) has: the consumer cannot ask the stack, and what only that knows to be
+    /// permanent is tried again.
     ///
     /// Default: [`Errors`], for which `Ok` is a success and `Err` transient.
     pub fn classified<K>(self, classifier: K) -> ConsumerBuilder<K> {

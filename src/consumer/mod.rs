@@ -33,7 +33,7 @@
 //!     S: Source,
 //!     S::Delivery: Delivery<Payload = Vec<u8>>,
 //! {
-//!     let database = CircuitBreaker::builder("database").build()?;
+//!     let database = CircuitBreaker::builder("database").consecutive_failures(5).build()?;
 //!     let handler = Stack::new()
 //!         .retry(Retry::builder("save order").build()?)
 //!         .breaker(database)
@@ -84,7 +84,10 @@
 //! | any of the failures of the third row while the gate is not closed, or after a refusal | held: it is the dependency's failure, and no message's |
 //! | arrived with more deliveries behind it than it may have | a dead letter, unhandled: it may be what kills the process |
 //!
-//! [`ConsumerBuilder::decide`] says otherwise where you know better.
+//! What an outcome means is for the consumer's own [classifier](ConsumerBuilder::classified) to say, to which by
+//! default every error is transient. It is not told what the stack takes for permanent: where the stack is
+//! [classified](crate::Stack::classified), give the same classifier to both, or such a message is tried again
+//! until its deliveries are spent. [`ConsumerBuilder::decide`] says otherwise where you know better.
 //!
 //! Where order is [asked for](ConsumerBuilder::ordered), or the broker has no redelivery, a retry is made
 //! in hand: the delivery stays, its key waits, the others go on.
@@ -108,6 +111,12 @@
 //! [prefetch](Source::prefetch) larger than the number of messages that may fail by themselves at one
 //! time: when every message in hand fails, nothing tells that from an outage, and they are held.
 //!
+//! **Where messages are few, or kept in order, have the breaker look at a row of failures**, with
+//! [`consecutive_failures`](crate::breaker::CircuitBreakerBuilder::consecutive_failures) no greater than
+//! `max_deliveries`. Its window alone wants up to 50 failures, and where there are not as many messages it sees
+//! the same ones fail again and again: at one message a second, an outage makes dead letters of the first few
+//! before the circuit opens.
+//!
 //! # What is promised
 //!
 //! - **At least once.** Nothing is acknowledged before the handler has answered, and no dead letter before
@@ -119,7 +128,10 @@
 //!   that was in hand one delivery, where the broker counts them, and those are at most the prefetch; tries in
 //!   hand are forgotten with the process.
 //! - **A broker that goes away** is asked again, later and later, and work goes on when it is back. What could
-//!   not be settled meanwhile is [counted](Summary::unconfirmed) and logged, not passed over.
+//!   not be settled meanwhile is [counted](Summary::unconfirmed) and logged, not passed over. An acknowledgement is
+//!   said five times in all, with the first delays of [`reconnect_after`](ConsumerBuilder::reconnect_after) between,
+//!   which is a second and a half at most unless the broker takes longer to answer; then the message is let go,
+//!   and is handled a second time when the broker delivers it again.
 //!
 //! # Brokers
 //!
@@ -143,7 +155,14 @@
 //! # Watching it
 //!
 //! [`Running::status`] tells what is in hand, since when it is paused and what went wrong last; the metrics
-//! are in the [table](crate#features) of the crate.
+//! are in the [table](crate#features) of the crate. What is in hand, held, tried again in hand or panicked, and
+//! whether the source is broken, is in no metric: a page of metrics takes it from a [`Monitor`].
+//!
+//! Feature `tracing` tells, at WARN: a pause, each dead letter with its reason, each panic of the handler, the first
+//! error of a source in a row, and each settlement that was not confirmed or came too late; at INFO: that it goes on,
+//! and that the source works again. **Why a message is to be tried again is in no log**, but in
+//! [`last_error`](Status::last_error) until something else goes wrong: log it in the handler where you want to know
+//! each time.
 
 mod config;
 mod driver;

@@ -105,7 +105,9 @@ pub struct Status {
     pub running: usize,
     /// Since when it does not pull, because the gate is not closed or a policy refused.
     pub paused_since: Option<Instant>,
-    /// Since when the source has given nothing but errors.
+    /// Since when the source has given nothing but errors. It ends with the next delivery: while none
+    /// comes, a source that works again cannot be told from one that does not. And one that is asked for
+    /// nothing, because the consumer is paused or its hands are full, may not notice that the broker is gone.
     pub broken_since: Option<Instant>,
     /// What went wrong last, of the broker, a handler or a settlement, and when.
     pub last_error: Option<(Instant, String)>,

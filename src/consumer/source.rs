@@ -21,6 +21,136 @@ use super::{Settle, SettleError};
 ///   over.
 /// - **It comes back by itself.** After an error the consumer polls again, later and later; the
 ///   source then connects anew, where its client does not do that by itself. Only `None` ends it.
+///
+/// # Example
+///
+/// A source over a client whose calls are async, of a broker that lends out its messages:
+///
+/// ```
+/// use std::{collections::VecDeque, io, pin::Pin, sync::Arc, task::{Context, Poll, ready}, time::Duration};
+///
+/// use buttress::consumer::{Delivery, Settle, SettleError, Source};
+///
+/// # #[derive(Clone)]
+/// # struct Client;
+/// # impl Client {
+/// #     async fn take(&self, _: usize) -> io::Result<Vec<Job>> { Ok(Vec::new()) }
+/// #     async fn done(&self, _: u64) -> io::Result<()> { Ok(()) }
+/// #     async fn later(&self, _: u64, _: Duration) -> io::Result<()> { Ok(()) }
+/// #     async fn bury(&self, _: u64, _: &str) -> io::Result<()> { Ok(()) }
+/// #     async fn give_back(&self, _: u64) -> io::Result<()> { Ok(()) }
+/// #     async fn extend(&self, _: u64) -> io::Result<()> { Ok(()) }
+/// # }
+/// struct Job {
+///     id: u64,
+///     deliveries: u32,
+///     body: Arc<[u8]>,
+/// }
+///
+/// struct Jobs {
+///     client: Client,
+///     paused: bool,
+///     /// What it was asked for; it answers when there is something.
+///     asked: Option<Pin<Box<dyn Future<Output = io::Result<Vec<Job>>> + Send>>>,
+///     arrived: VecDeque<Job>,
+/// }
+///
+/// impl Source for Jobs {
+///     type Delivery = Lent;
+///     type Error = io::Error;
+///
+///     fn prefetch(&self) -> usize {
+///         64
+///     }
+///
+///     // They are lent for half a minute.
+///     fn extend_every(&self) -> Option<Duration> {
+///         Some(Duration::from_secs(10))
+///     }
+///
+///     fn poll_next(
+///         &mut self,
+///         cx: &mut Context<'_>,
+///         room: usize,
+///     ) -> Poll<Option<Result<Lent, io::Error>>> {
+///         loop {
+///             if let Some(job) = self.arrived.pop_front() {
+///                 return Poll::Ready(Some(Ok(Lent { client: self.client.clone(), job })));
+///             }
+///             if self.asked.is_none() && (self.paused || room == 0) {
+///                 return Poll::Pending;
+///             }
+///             let asked = self.asked.get_or_insert_with(|| {
+///                 let client = self.client.clone();
+///                 Box::pin(async move { client.take(room).await })
+///             });
+///             let answer = ready!(asked.as_mut().poll(cx));
+///             self.asked = None;
+///             self.arrived = answer?.into();
+///         }
+///     }
+///
+///     fn pause(&mut self) {
+///         self.paused = true;
+///     }
+///
+///     fn resume(&mut self) {
+///         self.paused = false;
+///     }
+///
+///     async fn close(&mut self) -> io::Result<()> {
+///         if let Some(asked) = self.asked.take() {
+///             self.arrived.extend(asked.await?);
+///         }
+///         for job in self.arrived.drain(..) {
+///             self.client.give_back(job.id).await?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// struct Lent {
+///     client: Client,
+///     job: Job,
+/// }
+///
+/// impl Delivery for Lent {
+///     type Payload = Arc<[u8]>;
+///
+///     fn payload(&self) -> Arc<[u8]> {
+///         self.job.body.clone()
+///     }
+///
+///     fn attempt(&self) -> Option<u32> {
+///         Some(self.job.deliveries)
+///     }
+///
+///     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
+///         let (client, id) = (&self.client, self.job.id);
+///         let told = match settle {
+///             Settle::Ack => client.done(id).await,
+///             Settle::Retry { after } => client.later(id, *after).await,
+///             Settle::DeadLetter { reason } => client.bury(id, reason).await,
+///             Settle::Release => client.give_back(id).await,
+///         };
+///         told.map_err(not_told)
+///     }
+///
+///     fn extend(&self) -> impl Future<Output = Result<(), SettleError>> + Send + 'static {
+///         let (client, id) = (self.client.clone(), self.job.id);
+///         async move { client.extend(id).await.map_err(not_told) }
+///     }
+/// }
+///
+/// fn not_told(error: io::Error) -> SettleError {
+///     match error.kind() {
+///         io::ErrorKind::NotFound => SettleError::lost(error), // somebody else has it by now
+///         _ => SettleError::unconfirmed(error),
+///     }
+/// }
+/// # fn is_source<S: Source>() {}
+/// # is_source::<Jobs>();
+/// ```
 pub trait Source: Send + 'static {
     /// What it delivers.
     type Delivery: Delivery;
@@ -64,7 +194,8 @@ pub trait Source: Send + 'static {
     fn resume(&mut self);
 
     /// The end: everything is settled, as far as it could be. What is still to be made sure of is
-    /// made sure of here.
+    /// made sure of here. The source is not polled again, so what it has asked for and not handed over
+    /// it gives back to the broker itself. It has five seconds.
     ///
     /// # Errors
     ///
