@@ -102,7 +102,7 @@
 //!
 //! | metric | other labels |
 //! |---|---|
-//! | `buttress_calls_total` | `policy`: `circuit_breaker`, `retry`, `timeout`, `body_timeout`, `fallback`; `outcome`: of a breaker or retry a [verdict](VerdictKind); of a timeout `success`, `error`, `timed_out`, of a body also `stalled`; of a fallback `good`, `degraded`, `failed` |
+//! | `buttress_calls_total` | `policy`: `circuit_breaker`, `retry`, `timeout`, `body_timeout`, `fallback`; `outcome`: of a breaker or retry a [verdict](VerdictKind); of a timeout `success` (any `Ok`, a 503 too), `error`, `timed_out`, of a body also `stalled`; of a fallback `good`, `degraded`, `failed` |
 //! | `buttress_call_duration_seconds` | `policy` |
 //! | `buttress_rejections_total` | `policy`; `reason`: `open`, `probes_taken`, `shadow` (which let it pass), `deadline_too_short` |
 //! | `buttress_breaker_state` | `state`, one-hot |
@@ -115,10 +115,20 @@
 //! | `buttress_consumer_paused` | |
 //! | `buttress_fallbacks_total` | `kind`: `value`, `function`, `service`; of a backup that could not be asked, `uncloneable`, `not_idempotent` |
 //!
+//! The calls that a breaker refuses itself are in `buttress_rejections_total`, and not among its calls: there
+//! `refused` is what a policy further in has refused. Timeouts and fallbacks without a name have an empty one, and
+//! all of them count together, so give names to those that a person looks at: `.timeout(..)` and
+//! [`named_fallback_to`](Stack::named_fallback_to) take handles that have one.
+//!
 //! A [keyed](breaker::keyed) breaker counts for all its keys together, and has neither of the
 //! two gauges. A call that is dropped, or panics, before it has an
 //! outcome is in no count of calls. A policy's handles belong to the first recorder it meets; a
 //! recorder without a size (a unit struct) is taken for none.
+//!
+//! Events of `tracing` have targets that begin with `buttress`, which is what to filter by: the rest of a target
+//! is not the module of the policy. Their field `name` is the policy's name. At INFO and above an outage
+//! of a client is in the log only where a circuit opens, and fallbacks answer in silence: it is
+//! `buttress_fallbacks_total` that an alert wants to watch.
 //!
 //! # Design
 //!

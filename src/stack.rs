@@ -55,6 +55,33 @@ use crate::{
 /// ```
 ///
 /// See the [crate's page](crate#the-order-of-layers) for the order of layers and the reasons.
+///
+/// # Keeping one
+///
+/// The type of a service in a stack is long. To keep it in a field, such as the state of an axum server,
+/// box it, which costs an allocation for each call:
+///
+/// ```
+/// use buttress::{Error, ServiceErrors, Stack};
+/// use std::{io, time::Duration};
+/// use tower::{ServiceExt, util::BoxCloneSyncService};
+///
+/// #[derive(Clone)]
+/// struct App {
+///     stock: BoxCloneSyncService<String, u32, Error<io::Error>>,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let stock = Stack::new()
+///     .timeout(Duration::from_secs(1))
+///     .layer(ServiceErrors)
+///     .service(tower::service_fn(|_: String| async { Ok::<_, io::Error>(42) }));
+/// let app = App { stock: BoxCloneSyncService::new(stock) };
+///
+/// assert_eq!(app.stock.clone().oneshot(String::from("apples")).await?, 42);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is wrapped until `service` is called"]
 pub struct Stack<C = Errors, K = Cloned, L = Identity, X = NoContext> {

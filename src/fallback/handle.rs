@@ -82,8 +82,9 @@ impl Fallback {
         FallbackLayer::new(self, Function::new(forever(function)))
     }
 
-    /// A layer that answers with an async function of the failed outcome: one that reads a cache,
-    /// say. Otherwise the same as [`to_fn`](Fallback::to_fn).
+    /// A layer that answers with an async function of the failed outcome: one that reads a default from
+    /// a file, say. It does not see the request: a cache of answers is a
+    /// [backup service](super#four-kinds). Otherwise the same as [`to_fn`](Fallback::to_fn).
     pub fn to_async_fn<F, Fut, Res, Err>(
         self,
         function: F,

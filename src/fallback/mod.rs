@@ -44,6 +44,37 @@
 //! | [`to_async_fn`](Fallback::to_async_fn) | an async function of it | never |
 //! | [`to_service`](Fallback::to_service) | a backup service | once before each call |
 //!
+//! A function sees the failed outcome and not the request. What depends on the request, such as the
+//! last good answer to it, is a backup service, which gets a copy of it:
+//!
+//! ```
+//! # use buttress::{Error, Fallback, ServiceErrors};
+//! # use tower::{service_fn, Service, ServiceBuilder, ServiceExt};
+//! use std::{collections::HashMap, sync::{Arc, Mutex}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Written wherever a good answer has come.
+//! let last_good = Arc::new(Mutex::new(HashMap::from([("apples", 42)])));
+//!
+//! let cache = service_fn(move |name: &'static str| {
+//!     let found = last_good.lock().expect("nobody panics with it").get(name).copied();
+//!     async move { found.ok_or(Error::Service(std::io::Error::other("not in the cache"))) }
+//! });
+//! let mut stock = ServiceBuilder::new()
+//!     .layer(Fallback::builder("stock").build()?.to_service(cache))
+//!     .layer(ServiceErrors)
+//!     .service(service_fn(|_: &'static str| async {
+//!         Err::<u32, _>(std::io::Error::other("connection refused"))
+//!     }));
+//!
+//! assert_eq!(stock.ready().await?.call("apples").await?, 42);
+//! // What the cache says is the caller's answer, good or bad.
+//! let error = stock.ready().await?.call("pears").await.unwrap_err();
+//! assert_eq!(error.to_string(), "not in the cache");
+//! # Ok(()) }
+//! ```
+//!
 //! # What it does
 //!
 //! **Give a backup, or an async function, a time limit of its own.** The fallback is the outermost
