@@ -55,8 +55,9 @@
 //!   consumer. Across several, declare it with `x-single-active-consumer`: the broker then sends to one of
 //!   them, and to the next when that is gone.
 //! - **Pause.** While the circuit is open, the subscription stays: the broker sends no more than the prefetch
-//!   ahead of acknowledgements, and so it stops by itself. To cancel and consume anew would spare other
-//!   consumers at most that, and give away the activity of a single active consumer.
+//!   ahead of acknowledgements, and so it stops by itself. What it has sent waits in lapin's buffer: the broker
+//!   lists it as unacknowledged, and [`in_hand`](super::Status::in_hand) does not count it. To cancel and consume
+//!   anew would spare other consumers at most that, and give away the activity of a single active consumer.
 //! - **Deliveries** are counted by the broker in `x-delivery-count`, for quorum queues only. A classic queue works,
 //!   but does not count, so the consumer counts what it sees itself, and a message that kills the process
 //!   comes back for ever.
