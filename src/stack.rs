@@ -1,7 +1,10 @@
 use tower_layer::{Identity, Layer};
 
 use crate::{
-    breaker::{CircuitBreaker, CircuitBreakerLayer},
+    breaker::{
+        CircuitBreaker, CircuitBreakerLayer, KeyedCircuitBreaker,
+        keyed::{Key, KeyedCircuitBreakerLayer},
+    },
     context::{Carried, NoContext},
     fallback::{Backup, Fallback, FallbackLayer, Value},
     request::Cloned,
@@ -194,6 +197,38 @@ impl<C: Clone, K: Clone, X: Clone, L> Stack<C, K, L, X> {
     /// Refuses what is bound to fail.
     pub fn breaker(self, breaker: CircuitBreaker) -> Layered<C, K, X, CircuitBreakerLayer<C>, L> {
         let layer = breaker.layer().classify(self.classifier.clone());
+        self.layer(layer)
+    }
+
+    /// Refuses what is bound to fail, with a [breaker for each key](crate::breaker::keyed).
+    ///
+    /// ```
+    /// use buttress::{CircuitBreaker, ServiceErrors, Stack, Verdict, breaker::State, classify_response};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hosts = CircuitBreaker::builder("hosts").consecutive_failures(3).build_keyed(100)?;
+    /// let client = Stack::classified(classify_response(|status: &u16| match status {
+    ///     500.. => Verdict::Transient,
+    ///     _ => Verdict::Success,
+    /// }))
+    /// .keyed_breaker(hosts, |host: &String| host.clone())
+    /// .layer(ServiceErrors)
+    /// .service(tower::service_fn(|_: String| async { Ok::<_, std::io::Error>(503) }));
+    ///
+    /// for _ in 0..3 {
+    ///     assert_eq!(client.clone().oneshot(String::from("a")).await?, 503);
+    /// }
+    /// assert_eq!(hosts.state("a"), Some(State::Open));
+    /// # Ok(()) }
+    /// ```
+    pub fn keyed_breaker<Req, H: Key, F: Fn(&Req) -> H>(
+        self,
+        breakers: KeyedCircuitBreaker<H>,
+        key: F,
+    ) -> Layered<C, K, X, KeyedCircuitBreakerLayer<H, F, C>, L> {
+        let layer = breakers.layer(key).classify(self.classifier.clone());
         self.layer(layer)
     }
 

@@ -270,9 +270,11 @@ impl Meter {
         let Table { is_breaker, rows, .. } = self.table;
         Handles {
             counters: rows.iter().map(counter).collect(),
-            duration: histogram!(
-                "buttress_call_duration_seconds", "policy" => policy, "name" => name
-            ),
+            duration: if self.table.times_calls {
+                histogram!("buttress_call_duration_seconds", "policy" => policy, "name" => name)
+            } else {
+                metrics::Histogram::noop()
+            },
             states: if is_breaker { State::ALL.map(state).into() } else { Vec::new() },
             failure_ratio: if is_breaker {
                 gauge!("buttress_breaker_failure_ratio", "name" => name)
@@ -458,11 +460,12 @@ pub(crate) fn not_settled(name: &'static str, settle: &str, error: &dyn std::fmt
 
 /// The handler of a consumer panicked.
 #[cfg(feature = "consumer")]
-pub(crate) fn handler_panicked(name: &'static str, message: &str) {
+pub(crate) fn handler_panicked(name: &'static str, reason: &str) {
+    // Not in a field `message`: that is the event's own, which would be there twice.
     #[cfg(feature = "tracing")]
-    tracing::warn!(name, message, "handler panicked");
+    tracing::warn!(name, reason, "handler panicked");
     #[cfg(not(feature = "tracing"))]
-    let _ = (name, message);
+    let _ = (name, reason);
 }
 
 /// A consumer's source gave an error; the first one in a row is worth a warning.

@@ -20,13 +20,16 @@ pub(crate) struct Table {
     /// a name, so they have none, and whoever knows the key logs their transitions.
     #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
     pub(super) is_breaker: bool,
+    /// How long its calls take is told. A consumer makes none.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(super) times_calls: bool,
     #[cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
     pub(super) rows: &'static [Row],
 }
 
 impl Table {
     const fn new(policy: &'static str, rows: &'static [Row]) -> Self {
-        Table { policy, is_breaker: false, rows }
+        Table { policy, is_breaker: false, times_calls: true, rows }
     }
 }
 
@@ -207,17 +210,20 @@ pub(crate) const BODY_STALLED: usize = 3;
 pub(crate) const BODY_FIRED: usize = 4;
 
 #[cfg(feature = "consumer")]
-pub(crate) const CONSUMER: Table = Table::new(
-    "consumer",
-    &[
-        messages("ack"),
-        messages("retry"),
-        messages("dead_letter"),
-        messages("release"),
-        messages("unconfirmed"),
-        messages("lost"),
-    ],
-);
+pub(crate) const CONSUMER: Table = Table {
+    times_calls: false,
+    ..Table::new(
+        "consumer",
+        &[
+            messages("ack"),
+            messages("retry"),
+            messages("dead_letter"),
+            messages("release"),
+            messages("unconfirmed"),
+            messages("lost"),
+        ],
+    )
+};
 #[cfg(feature = "consumer")]
 pub(crate) const CONSUMER_ACK: usize = 0;
 #[cfg(feature = "consumer")]
