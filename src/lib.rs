@@ -263,7 +263,7 @@ pub use verdict::{
     classify_response,
 };
 
-/// The README's examples, compiled and run with the others; they begin with a client of reqwest.
-#[cfg(all(doctest, feature = "reqwest"))]
+/// The README's examples, compiled and run with the others: a client of reqwest, a message consumer.
+#[cfg(all(doctest, feature = "consumer", feature = "reqwest"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -86,7 +86,7 @@
 //! let client = Stack::http()
 //!     .timeout(Duration::from_secs(3))
 //!     .retry(Retry::builder("hosts").build()?)
-//!     .layer(hosts.layer(http::reqwest_authority).classify(http::Responses::new()))
+//!     .keyed_breaker(hosts, http::reqwest_authority)
 //!     .timeout(Duration::from_millis(500))
 //!     .layer(ServiceErrors)
 //!     .service(reqwest);

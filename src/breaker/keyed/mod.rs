@@ -55,9 +55,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! In a [`Stack`](crate::Stack) it goes in with `.layer(..)`, where `.breaker(..)` would stand. It is not given
-//! the stack's classifier: where an `Ok` can be a failure, as in HTTP, it needs
-//! [`classify`](KeyedCircuitBreakerLayer::classify), or it never opens.
+//! In a [`Stack`](crate::Stack) it is [`keyed_breaker`](crate::Stack::keyed_breaker), where `.breaker(..)` would
+//! stand, and has the stack's classifier. Its own [layer](KeyedCircuitBreaker::layer) is not told that: where an
+//! `Ok` can be a failure, as in HTTP, it needs [`classify`](KeyedCircuitBreakerLayer::classify), or it never opens.
 //!
 //! Without tower: [`KeyedCircuitBreaker::call`] and [`KeyedCircuitBreaker::try_acquire`].
 //!
