@@ -410,6 +410,32 @@ async fn a_bad_message_alone_in_hand_and_no_gate_and_others_are_pulled() {
     one_bad_message_does_not_hold_up_the_recovery(false, true).await;
 }
 
+/// What is pulled because everything in hand has failed is the next probe, and not the last one.
+#[tokio::test(start_paused = true)]
+async fn what_is_pulled_for_a_probe_goes_before_many_that_failed() {
+    let (queue, breaker) = (Queue::new(16), breaker());
+    queue.publish(0..10);
+    let handler = service_fn(move |message: u32| async move {
+        let permit = breaker.try_acquire()?;
+        if message < 10 {
+            sleep(100 * MS).await;
+            permit.record(Verdict::Transient);
+            return Err::<(), BoxError>("it fails for ever".into());
+        }
+        permit.record(Verdict::Success);
+        Ok(())
+    });
+    let consumer = Consumer::builder("edges").gate(breaker).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    // They fail at once, which opens the circuit, so all of them are held. Each probe costs a second.
+    sleep(SECOND).await;
+    assert_eq!((queue.settled().len(), running.status().in_hand), (0, 10));
+    queue.publish(10..15);
+    sleep(2 * SECOND).await;
+    assert_eq!(queue.acked(), [10, 11, 12, 13, 14]);
+    ends(running).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn law_05_a_probe_that_hangs_before_it_asks_is_not_waited_for() {
     let (queue, breaker) = (Queue::new(8), breaker());
