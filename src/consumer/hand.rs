@@ -8,6 +8,8 @@ use tokio::{task, time::Instant};
 use super::{Delivery, Settle};
 
 mod lists;
+#[cfg(test)]
+mod model;
 
 use lists::Lists;
 
@@ -308,14 +310,12 @@ impl<D: Delivery> Hand<D> {
 mod tests {
     use std::time::Duration;
 
-    use proptest::prelude::*;
-
     use super::*;
     use crate::consumer::SettleError;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-    struct Letter {
+    pub(super) struct Letter {
         key: Option<u8>,
         attempt: Option<u32>,
     }
@@ -338,24 +338,24 @@ mod tests {
         }
     }
 
-    fn letter(key: u8) -> Letter {
+    pub(super) fn letter(key: u8) -> Letter {
         Letter { key: Some(key), attempt: None }
     }
 
     /// Tasks that never run; all that is known of them is their names.
-    struct Tasks(tokio::runtime::Runtime);
+    pub(super) struct Tasks(tokio::runtime::Runtime);
 
     impl Tasks {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             Tasks(tokio::runtime::Builder::new_current_thread().build().unwrap())
         }
 
-        fn one(&self) -> task::Id {
+        pub(super) fn one(&self) -> task::Id {
             self.0.spawn(async {}).id()
         }
     }
 
-    fn start_all(hand: &mut Hand<Letter>, tasks: &Tasks) -> Vec<Id> {
+    pub(super) fn start_all(hand: &mut Hand<Letter>, tasks: &Tasks) -> Vec<Id> {
         let mut started = Vec::new();
         while let Some(id) = hand.next_ready() {
             hand.start(id, tasks.one(), None);
@@ -413,132 +413,5 @@ mod tests {
         assert_eq!(hand.get_mut(id).unwrap().attempts(), 4);
         hand.hold(id);
         assert_eq!(hand.get_mut(id).unwrap().attempts(), 4, "holding counts for nothing");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Take(u8),
-        Start,
-        Hold(usize),
-        TryAgain(usize),
-        Settle(usize),
-        SettleFails(usize),
-        Settled(usize),
-        Due,
-        Lose(usize),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let which = 0..8_usize;
-        let step = prop_oneof![
-            4 => (0..3_u8).prop_map(Step::Take),
-            4 => Just(Step::Start),
-            1 => which.clone().prop_map(Step::Hold),
-            1 => which.clone().prop_map(Step::TryAgain),
-            3 => which.clone().prop_map(Step::Settle),
-            1 => which.clone().prop_map(Step::SettleFails),
-            3 => which.clone().prop_map(Step::Settled),
-            1 => Just(Step::Due),
-            1 => which.prop_map(Step::Lose),
-        ];
-        prop::collection::vec(step, 1..120)
-    }
-
-    /// What a delivery is doing, written for obviousness.
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Doing {
-        Lying,
-        Running,
-        Waiting,
-        Settling,
-        SettlingLater,
-    }
-
-    proptest! {
-        /// Against a list in order of arrival: one may be started exactly if nobody of its key who
-        /// came before it is unsettled, and nobody is ever forgotten.
-        #[test]
-        fn is_a_list_in_order_of_arrival(steps in steps()) {
-            let (mut hand, tasks) = (Hand::new(), Tasks::new());
-            let now = Instant::now();
-            let mut list: Vec<(Id, u8, Doing)> = Vec::new();
-            let pick = |list: &[(Id, u8, Doing)], doing, n: usize| {
-                let those: Vec<usize> = (0..list.len()).filter(|at| list[*at].2 == doing).collect();
-                (!those.is_empty()).then(|| those[n % those.len()])
-            };
-            for step in steps {
-                match step {
-                    Step::Take(key) => list.push((hand.take(letter(key), true, now), key, Doing::Lying)),
-                    Step::Start => {
-                        let before = |at: usize| list[..at].iter()
-                            .any(|(_, key, doing)| *key == list[at].1
-                                && !matches!(doing, Doing::Settling | Doing::SettlingLater));
-                        let may: Vec<Id> = (0..list.len())
-                            .filter(|at| list[*at].2 == Doing::Lying && !before(*at))
-                            .map(|at| list[at].0)
-                            .collect();
-                        let next = hand.next_ready();
-                        prop_assert_eq!(next.is_some(), !may.is_empty());
-                        if let Some(id) = next {
-                            prop_assert!(may.contains(&id));
-                            hand.start(id, tasks.one(), None);
-                            list.iter_mut().find(|entry| entry.0 == id).unwrap().2 = Doing::Running;
-                        }
-                    }
-                    Step::Hold(n) => if let Some(at) = pick(&list, Doing::Running, n) {
-                        hand.hold(list[at].0);
-                        list[at].2 = Doing::Lying;
-                    },
-                    Step::TryAgain(n) => if let Some(at) = pick(&list, Doing::Running, n) {
-                        hand.try_again_at(list[at].0, now);
-                        list[at].2 = Doing::Waiting;
-                    },
-                    Step::Settle(n) => if let Some(at) = pick(&list, Doing::Running, n) {
-                        prop_assert!(hand.settle(list[at].0, Settle::Ack, 0).is_some());
-                        list[at].2 = Doing::Settling;
-                    },
-                    Step::SettleFails(n) => if let Some(at) = pick(&list, Doing::Settling, n) {
-                        hand.settle_again_at(list[at].0, letter(list[at].1), Settle::Ack, 1, now);
-                        list[at].2 = Doing::SettlingLater;
-                    },
-                    Step::Settled(n) => if let Some(at) = pick(&list, Doing::Settling, n) {
-                        hand.remove(list.remove(at).0);
-                    },
-                    Step::Due => if let Some(id) = hand.due(now) {
-                        let entry = list.iter_mut().find(|entry| entry.0 == id).unwrap();
-                        if entry.2 == Doing::SettlingLater {
-                            prop_assert!(hand.settle(id, Settle::Ack, 1).is_some());
-                            entry.2 = Doing::Settling;
-                        } else {
-                            prop_assert_eq!(entry.2, Doing::Waiting);
-                            hand.wait_no_longer(id);
-                            entry.2 = Doing::Lying;
-                        }
-                    },
-                    Step::Lose(n) => if !list.is_empty() {
-                        hand.remove(list.remove(n % list.len()).0);
-                    },
-                }
-                prop_assert_eq!(hand.len(), list.len());
-                let running = list.iter().filter(|entry| entry.2 == Doing::Running).count();
-                prop_assert_eq!(hand.running(), running);
-            }
-            // To the end, whatever state it is in.
-            for _ in 0..10 * list.len() {
-                while let Some(id) = hand.due(now) {
-                    hand.wait_no_longer(id);
-                }
-                for id in start_all(&mut hand, &tasks) {
-                    hand.remove(id);
-                }
-                for (id, _, doing) in &list {
-                    if matches!(doing, Doing::Running | Doing::Settling) {
-                        hand.remove(*id);
-                    }
-                }
-            }
-            prop_assert!(hand.is_empty());
-            prop_assert!(hand.followers.is_empty() && hand.lists.are_empty());
-        }
     }
 }
