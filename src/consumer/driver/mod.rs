@@ -374,10 +374,13 @@ where
                 self.source.pause();
             }
         }
-        let since = self.halt.since().filter(|_| consuming);
-        if since != self.flow.halted_since {
+        let since = self.halt.since();
+        if consuming && since != self.flow.halted_since {
             self.flow.halted_since = since;
-            self.shared.paused(since, self.halt.why());
+            match since {
+                Some(since) => self.shared.paused(since, self.halt.why()),
+                None => self.shared.goes_on(),
+            }
         }
     }
 
