@@ -46,6 +46,9 @@ struct State {
     polls_at_the_end: usize,
     /// Settlements that are not confirmed.
     unconfirmed: usize,
+    /// Heartbeats that were begun, and whether they never end.
+    extended: usize,
+    extends_for_ever: bool,
     waker: Option<Waker>,
 }
 
@@ -162,6 +165,18 @@ impl Delivery for Letter {
         state.settled.push((self.message, settle.clone()));
         Ok(())
     }
+
+    fn extend(&self) -> impl Future<Output = Result<(), SettleError>> + Send + 'static {
+        let mut state = self.queue.state();
+        state.extended += 1;
+        let for_ever = state.extends_for_ever;
+        async move {
+            if for_ever {
+                pending::<()>().await;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// A breaker that opens at the second failure, for a second, and has one probe.
@@ -240,6 +255,73 @@ async fn a_panic_of_the_decision_is_one_of_the_handler_and_acks_nothing() {
     sleep(SECOND).await;
     assert!(matches!(queue.settled()[..], [(7, Settle::Retry { .. })]), "{:?}", queue.settled());
     ends(running).await;
+}
+
+/// Its future panics when it is dropped before its end.
+struct Indignant;
+
+impl Drop for Indignant {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("dropped"));
+    }
+}
+
+/// It is the shutdown that made it panic, and not the message.
+#[tokio::test(start_paused = true)]
+async fn what_panics_because_it_is_dropped_at_the_end_is_given_back() {
+    let queue = Queue::new(8);
+    queue.publish([0, 1]);
+    let handler = service_fn(async |_: u32| {
+        let indignant = Indignant;
+        pending::<()>().await;
+        drop(indignant);
+        Ok::<(), BoxError>(())
+    });
+    let consumer = Consumer::builder("edges").max_deliveries(1).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    let summary = running.shutdown(Duration::ZERO).await;
+    assert_eq!((summary.released, summary.dead_lettered), (2, 0), "{summary:?}");
+}
+
+// ---- Heartbeats ------------------------------------------------------------------------------
+
+fn slow() -> impl tower::Service<u32, Response = (), Error = BoxError, Future: Send> + Clone + Send
+{
+    service_fn(async |_: u32| {
+        sleep(10 * SECOND).await;
+        Ok::<(), BoxError>(())
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_never_ends_is_the_only_one_and_holds_up_nothing() {
+    let mut queue = Queue::new(8);
+    queue.extend_every = Some(SECOND);
+    queue.state().extends_for_ever = true;
+    queue.publish([0, 1, 2]);
+    let consumer = Consumer::builder("edges").concurrency(1).build().unwrap();
+    let running = consumer.start(queue.clone(), slow());
+    sleep(15 * SECOND).await;
+    assert_eq!((queue.acked(), queue.state().extended), (vec![0], 3));
+    let begin = Instant::now();
+    let summary = running.shutdown(60 * SECOND).await;
+    assert_eq!((summary.acked, summary.released), (2, 1), "{summary:?}");
+    assert_eq!(begin.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_heartbeats_without_a_pause_do_not_spin() {
+    for every in [Duration::ZERO, Duration::from_nanos(1)] {
+        let mut queue = Queue::new(8);
+        queue.extend_every = Some(every);
+        queue.publish([0]);
+        let consumer = Consumer::builder("edges").build().unwrap();
+        let running = consumer.start(queue.clone(), slow());
+        sleep(SECOND).await;
+        assert!((1..=1000).contains(&queue.state().extended), "{}", queue.state().extended);
+        ends(running).await;
+    }
 }
 
 // ---- Delays without end ----------------------------------------------------------------------
@@ -514,6 +596,17 @@ async fn a_source_that_has_ended_is_not_asked_again() {
     assert_eq!(queue.state().polls_at_the_end, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_prefetch_of_none_is_one() {
+    let queue = Queue::new(0);
+    queue.publish([0, 1]);
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let running = consumer.start(queue.clone(), slow());
+    sleep(15 * SECOND).await;
+    assert_eq!((queue.acked(), running.status().in_hand), (vec![0], 1));
+    ends(running).await;
+}
+
 /// Always ready, and as much as one wants.
 struct Fountain;
 
@@ -608,4 +701,29 @@ async fn one_that_a_panic_of_its_source_has_ended_does_not_look_alive() {
     assert!(ended.unwrap_err().is_panic());
     assert!(monitor.status().stopping);
     assert_eq!(Instant::now(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_of_two_consumers_lets_both_go_on() {
+    let breaker = breaker();
+    let queues = [Queue::new(8), Queue::new(8)];
+    let running = queues.clone().map(|queue| {
+        queue.publish(0..20);
+        let handler = service_fn(move |_: u32| async move {
+            breaker.try_acquire()?.record(Verdict::Success);
+            Ok::<(), BoxError>(())
+        });
+        let consumer = Consumer::builder("edges").gate(breaker).concurrency(2).build().unwrap();
+        consumer.start(queue, handler)
+    });
+    trip(breaker);
+    sleep(500 * MS).await;
+    assert!(queues.iter().all(|queue| queue.acked().is_empty()));
+    // There is one probe: whose ever it is, it closes the circuit for both.
+    sleep(SECOND).await;
+    assert!(queues.iter().all(|queue| queue.acked().len() == 20));
+    for running in running {
+        let summary = ends(running).await;
+        assert_eq!(summary.delivered, 20, "no delivery was spent: {summary:?}");
+    }
 }

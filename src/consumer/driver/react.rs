@@ -104,14 +104,15 @@ where
     /// A handler panicked, or was aborted by a shutdown.
     fn broke_off(&mut self, error: JoinError) {
         let Some(id) = self.hand.in_task(error.id()) else { return };
-        match error.try_into_panic() {
-            Ok(panic) => {
-                let reason = panic_message(&*panic);
-                self.shared.panicked(&reason);
-                self.finished(&Finished { id, handled: Handled::Panicked, reason });
+        if let Ok(panic) = error.try_into_panic() {
+            let reason = panic_message(&*panic);
+            self.shared.panicked(&reason);
+            // Past the deadline it was dropped, and may have panicked for that alone.
+            if !matches!(self.phase, Phase::LastWords { .. }) {
+                return self.finished(&Finished { id, handled: Handled::Panicked, reason });
             }
-            Err(_aborted) => self.settle(id, Settle::Release, 0),
         }
+        self.settle(id, Settle::Release, 0);
     }
 
     fn finished(&mut self, finished: &Finished) {
