@@ -256,15 +256,15 @@ impl Shared {
         let _last = std::mem::replace(&mut self.seldom().paused, paused);
     }
 
-    pub(super) fn source_failed(&self, now: Instant, error: &dyn fmt::Display) {
+    /// `first` says that this is the first of a row of errors. (On a quiet queue `broken_since` outlives
+    /// a row, and the next one is worth a warning too.)
+    pub(super) fn source_failed(&self, now: Instant, first: bool, error: &dyn fmt::Display) {
         let said = error.to_string();
-        let first = {
+        {
             let mut seldom = self.seldom();
             seldom.last_error = Some((now, said));
-            let first = seldom.broken_since.is_none();
             seldom.broken_since.get_or_insert(now);
-            first
-        };
+        }
         telemetry::source_failed(self.name, first, error);
     }
 

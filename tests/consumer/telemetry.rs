@@ -285,4 +285,24 @@ mod events {
         let of = |message: &str| heard.iter().filter(|(_, said)| said == message).count();
         assert_eq!((of("consumer paused"), of("consumer goes on")), (1, 0), "{heard:?}");
     }
+    /// On a quiet queue nothing tells that a broker is back, and the next time is worth a warning too.
+    #[tokio::test(start_paused = true)]
+    async fn each_outage_of_the_broker_is_a_warning_and_no_more_than_one() {
+        let heard = Heard::default();
+        let subscriber = tracing_subscriber::registry().with(heard.clone());
+        let _listening = tracing::subscriber::set_default(subscriber);
+        let rig = Rig::with(0);
+        let running = rig.start(consumer(), |_, _| Act::Succeed);
+        for _ in 0..3 {
+            rig.broker.disconnect(5);
+            sleep(3600 * SECOND).await;
+        }
+        let heard = heard.0.lock().unwrap().clone();
+        let of = |level, message: &str| {
+            heard.iter().filter(|it| **it == (level, message.to_owned())).count()
+        };
+        assert_eq!(of(Level::WARN, "source failed"), 3, "{heard:?}");
+        assert_eq!(of(Level::DEBUG, "source failed again"), 3 * 4, "{heard:?}");
+        rig.finish(running).await;
+    }
 }

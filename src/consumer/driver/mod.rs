@@ -166,8 +166,8 @@ where
         self.report_rest();
         match tokio::time::timeout(LAST_WORDS, self.source.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.shared.source_failed(Instant::now(), &error),
-            Err(late) => self.shared.source_failed(Instant::now(), &late),
+            Ok(Err(error)) => self.shared.source_failed(Instant::now(), true, &error),
+            Err(late) => self.shared.source_failed(Instant::now(), true, &late),
         }
     }
 

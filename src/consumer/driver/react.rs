@@ -66,11 +66,12 @@ where
         if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest().saturating_mul(2)) {
             self.flow.failures = 0;
         }
+        let first = self.flow.failures == 0;
         let delay = backoff.delay(self.flow.failures, &mut self.rng);
         self.flow.ask_again = Some(later(now, delay));
         self.flow.failures = self.flow.failures.saturating_add(1);
         self.flow.failed_at = Some(now);
-        self.shared.source_failed(now, error);
+        self.shared.source_failed(now, first, error);
     }
 
     fn source_ended(&mut self) {
