@@ -438,14 +438,15 @@ impl ConsumerPause {
     pub(crate) fn begin(name: &'static str, why: &str) -> Self {
         #[cfg(feature = "tracing")]
         tracing::warn!(name, why, "consumer paused");
-        let _ = (name, why);
-        let pause = ConsumerPause {
-            #[cfg(feature = "metrics")]
-            gauge: metrics::gauge!("buttress_consumer_paused", "name" => name),
-        };
         #[cfg(feature = "metrics")]
-        pause.gauge.increment(1.0);
-        pause
+        let gauge = metrics::gauge!("buttress_consumer_paused", "name" => name);
+        #[cfg(feature = "metrics")]
+        gauge.increment(1.0);
+        let _ = (name, why);
+        ConsumerPause {
+            #[cfg(feature = "metrics")]
+            gauge,
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Id(u64);
 ///                                            settling later
 /// ```
 pub(super) struct Hand<D> {
-    entries: HashMap<Id, Entry<D>>,
+    entries: BTreeMap<Id, Entry<D>>,
     lists: Lists,
     next_id: u64,
     next_turn: u64,
@@ -103,7 +103,7 @@ impl<D> Entry<D> {
 impl<D: Delivery> Hand<D> {
     pub(super) fn new() -> Self {
         Hand {
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             lists: Lists::default(),
             next_id: 0,
             next_turn: 0,
@@ -146,10 +146,9 @@ impl<D: Delivery> Hand<D> {
         self.entries.get_mut(&id)
     }
 
+    /// All that is in hand, in the order of arrival.
     pub(super) fn ids(&self) -> Vec<Id> {
-        let mut ids: Vec<Id> = self.entries.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.entries.keys().copied().collect()
     }
 
     /// Whose handler runs in this task.
