@@ -46,10 +46,17 @@ struct State {
     polls_at_the_end: usize,
     /// Settlements that are not confirmed.
     unconfirmed: usize,
-    /// Heartbeats that were begun, and whether they never end.
+    /// Heartbeats that were begun.
     extended: usize,
-    extends_for_ever: bool,
+    bug: Option<Bug>,
     waker: Option<Waker>,
+}
+
+/// What is wrong with the client.
+#[derive(Clone, Copy, PartialEq)]
+enum Bug {
+    HeartbeatsNeverEnd,
+    SettlementsPanic,
 }
 
 impl Queue {
@@ -158,6 +165,10 @@ impl Delivery for Letter {
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
         let mut state = self.queue.state();
+        if state.bug == Some(Bug::SettlementsPanic) {
+            drop(state);
+            resume_unwind(Box::new("a bug of the client"));
+        }
         if state.unconfirmed > 0 {
             state.unconfirmed -= 1;
             return Err(SettleError::unconfirmed("no answer"));
@@ -169,7 +180,7 @@ impl Delivery for Letter {
     fn extend(&self) -> impl Future<Output = Result<(), SettleError>> + Send + 'static {
         let mut state = self.queue.state();
         state.extended += 1;
-        let for_ever = state.extends_for_ever;
+        let for_ever = state.bug == Some(Bug::HeartbeatsNeverEnd);
         async move {
             if for_ever {
                 pending::<()>().await;
@@ -298,7 +309,7 @@ fn slow() -> impl tower::Service<u32, Response = (), Error = BoxError, Future: S
 async fn a_heartbeat_that_never_ends_is_the_only_one_and_holds_up_nothing() {
     let mut queue = Queue::new(8);
     queue.extend_every = Some(SECOND);
-    queue.state().extends_for_ever = true;
+    queue.state().bug = Some(Bug::HeartbeatsNeverEnd);
     queue.publish([0, 1, 2]);
     let consumer = Consumer::builder("edges").concurrency(1).build().unwrap();
     let running = consumer.start(queue.clone(), slow());
@@ -701,6 +712,21 @@ async fn one_that_a_panic_of_its_source_has_ended_does_not_look_alive() {
     assert!(ended.unwrap_err().is_panic());
     assert!(monitor.status().stopping);
     assert_eq!(Instant::now(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_settlement_ends_the_consumer_and_is_not_passed_over() {
+    let queue = Queue::new(8);
+    queue.state().bug = Some(Bug::SettlementsPanic);
+    queue.publish([0, 1]);
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let running = consumer.start(queue.clone(), service_fn(async |_: u32| Ok::<(), BoxError>(())));
+    let monitor = running.monitor();
+    let ended = tokio::spawn(running.wait()).await;
+    assert!(ended.unwrap_err().is_panic());
+    let status = monitor.status();
+    assert!(status.stopping && status.in_hand == 0, "{status:?}");
+    assert_eq!(status.summary.acked, 0);
 }
 
 #[tokio::test(start_paused = true)]
