@@ -353,7 +353,7 @@ fn describe() {
     describe_gauge!(
         "buttress_consumer_paused",
         Unit::Count,
-        "1 while a consumer does not pull because its dependency is down, else 0"
+        "How many consumers of this name do not pull because their dependency is down"
     );
 }
 
@@ -426,18 +426,47 @@ pub(crate) fn places_taken(name: &'static str, places: usize) {
     let _ = (name, places);
 }
 
-/// A consumer stops pulling, or pulls again.
+/// One consumer that does not pull, counted for as long as this lives: a gauge that each consumer of a
+/// name *set* would say what the last of them did, and go on saying so when that has panicked.
 #[cfg(feature = "consumer")]
-pub(crate) fn consumer_paused(name: &'static str, paused: bool, why: &str) {
+pub(crate) struct ConsumerPause {
+    /// The one it was counted in, also if another recorder has been installed since.
     #[cfg(feature = "metrics")]
-    metrics::gauge!("buttress_consumer_paused", "name" => name).set(if paused { 1.0 } else { 0.0 });
-    #[cfg(feature = "tracing")]
-    if paused {
+    gauge: metrics::Gauge,
+}
+
+#[cfg(feature = "consumer")]
+impl ConsumerPause {
+    pub(crate) fn begin(name: &'static str, why: &str) -> Self {
+        #[cfg(feature = "tracing")]
         tracing::warn!(name, why, "consumer paused");
-    } else {
-        tracing::info!(name, "consumer goes on");
+        #[cfg(feature = "metrics")]
+        let gauge = metrics::gauge!("buttress_consumer_paused", "name" => name);
+        #[cfg(feature = "metrics")]
+        gauge.increment(1.0);
+        let _ = (name, why);
+        ConsumerPause {
+            #[cfg(feature = "metrics")]
+            gauge,
+        }
     }
-    let _ = (name, paused, why);
+}
+
+#[cfg(feature = "consumer")]
+impl Drop for ConsumerPause {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        self.gauge.decrement(1.0);
+    }
+}
+
+/// A consumer pulls again.
+#[cfg(feature = "consumer")]
+pub(crate) fn consumer_goes_on(name: &'static str) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(name, "consumer goes on");
+    #[cfg(not(feature = "tracing"))]
+    let _ = name;
 }
 
 /// A message was put aside.

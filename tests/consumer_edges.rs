@@ -46,7 +46,17 @@ struct State {
     polls_at_the_end: usize,
     /// Settlements that are not confirmed.
     unconfirmed: usize,
+    /// Heartbeats that were begun.
+    extended: usize,
+    bug: Option<Bug>,
     waker: Option<Waker>,
+}
+
+/// What is wrong with the client.
+#[derive(Clone, Copy, PartialEq)]
+enum Bug {
+    HeartbeatsNeverEnd,
+    SettlementsPanic,
 }
 
 impl Queue {
@@ -155,12 +165,28 @@ impl Delivery for Letter {
 
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
         let mut state = self.queue.state();
+        if state.bug == Some(Bug::SettlementsPanic) {
+            drop(state);
+            resume_unwind(Box::new("a bug of the client"));
+        }
         if state.unconfirmed > 0 {
             state.unconfirmed -= 1;
             return Err(SettleError::unconfirmed("no answer"));
         }
         state.settled.push((self.message, settle.clone()));
         Ok(())
+    }
+
+    fn extend(&self) -> impl Future<Output = Result<(), SettleError>> + Send + 'static {
+        let mut state = self.queue.state();
+        state.extended += 1;
+        let for_ever = state.bug == Some(Bug::HeartbeatsNeverEnd);
+        async move {
+            if for_ever {
+                pending::<()>().await;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -240,6 +266,73 @@ async fn a_panic_of_the_decision_is_one_of_the_handler_and_acks_nothing() {
     sleep(SECOND).await;
     assert!(matches!(queue.settled()[..], [(7, Settle::Retry { .. })]), "{:?}", queue.settled());
     ends(running).await;
+}
+
+/// Its future panics when it is dropped before its end.
+struct Indignant;
+
+impl Drop for Indignant {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("dropped"));
+    }
+}
+
+/// It is the shutdown that made it panic, and not the message.
+#[tokio::test(start_paused = true)]
+async fn what_panics_because_it_is_dropped_at_the_end_is_given_back() {
+    let queue = Queue::new(8);
+    queue.publish([0, 1]);
+    let handler = service_fn(async |_: u32| {
+        let indignant = Indignant;
+        pending::<()>().await;
+        drop(indignant);
+        Ok::<(), BoxError>(())
+    });
+    let consumer = Consumer::builder("edges").max_deliveries(1).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    sleep(SECOND).await;
+    let summary = running.shutdown(Duration::ZERO).await;
+    assert_eq!((summary.released, summary.dead_lettered), (2, 0), "{summary:?}");
+}
+
+// ---- Heartbeats ------------------------------------------------------------------------------
+
+fn slow() -> impl tower::Service<u32, Response = (), Error = BoxError, Future: Send> + Clone + Send
+{
+    service_fn(async |_: u32| {
+        sleep(10 * SECOND).await;
+        Ok::<(), BoxError>(())
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_never_ends_is_the_only_one_and_holds_up_nothing() {
+    let mut queue = Queue::new(8);
+    queue.extend_every = Some(SECOND);
+    queue.state().bug = Some(Bug::HeartbeatsNeverEnd);
+    queue.publish([0, 1, 2]);
+    let consumer = Consumer::builder("edges").concurrency(1).build().unwrap();
+    let running = consumer.start(queue.clone(), slow());
+    sleep(15 * SECOND).await;
+    assert_eq!((queue.acked(), queue.state().extended), (vec![0], 3));
+    let begin = Instant::now();
+    let summary = running.shutdown(60 * SECOND).await;
+    assert_eq!((summary.acked, summary.released), (2, 1), "{summary:?}");
+    assert_eq!(begin.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_05_heartbeats_without_a_pause_do_not_spin() {
+    for every in [Duration::ZERO, Duration::from_nanos(1)] {
+        let mut queue = Queue::new(8);
+        queue.extend_every = Some(every);
+        queue.publish([0]);
+        let consumer = Consumer::builder("edges").build().unwrap();
+        let running = consumer.start(queue.clone(), slow());
+        sleep(SECOND).await;
+        assert!((1..=1000).contains(&queue.state().extended), "{}", queue.state().extended);
+        ends(running).await;
+    }
 }
 
 // ---- Delays without end ----------------------------------------------------------------------
@@ -410,6 +503,32 @@ async fn a_bad_message_alone_in_hand_and_no_gate_and_others_are_pulled() {
     one_bad_message_does_not_hold_up_the_recovery(false, true).await;
 }
 
+/// What is pulled because everything in hand has failed is the next probe, and not the last one.
+#[tokio::test(start_paused = true)]
+async fn what_is_pulled_for_a_probe_goes_before_many_that_failed() {
+    let (queue, breaker) = (Queue::new(16), breaker());
+    queue.publish(0..10);
+    let handler = service_fn(move |message: u32| async move {
+        let permit = breaker.try_acquire()?;
+        if message < 10 {
+            sleep(100 * MS).await;
+            permit.record(Verdict::Transient);
+            return Err::<(), BoxError>("it fails for ever".into());
+        }
+        permit.record(Verdict::Success);
+        Ok(())
+    });
+    let consumer = Consumer::builder("edges").gate(breaker).build().unwrap();
+    let running = consumer.start(queue.clone(), handler);
+    // They fail at once, which opens the circuit, so all of them are held. Each probe costs a second.
+    sleep(SECOND).await;
+    assert_eq!((queue.settled().len(), running.status().in_hand), (0, 10));
+    queue.publish(10..15);
+    sleep(2 * SECOND).await;
+    assert_eq!(queue.acked(), [10, 11, 12, 13, 14]);
+    ends(running).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn law_05_a_probe_that_hangs_before_it_asks_is_not_waited_for() {
     let (queue, breaker) = (Queue::new(8), breaker());
@@ -486,6 +605,17 @@ async fn a_source_that_has_ended_is_not_asked_again() {
     running.stop(60 * SECOND);
     assert_eq!(running.wait().await.acked, 1);
     assert_eq!(queue.state().polls_at_the_end, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prefetch_of_none_is_one() {
+    let queue = Queue::new(0);
+    queue.publish([0, 1]);
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let running = consumer.start(queue.clone(), slow());
+    sleep(15 * SECOND).await;
+    assert_eq!((queue.acked(), running.status().in_hand), (vec![0], 1));
+    ends(running).await;
 }
 
 /// Always ready, and as much as one wants.
@@ -582,4 +712,44 @@ async fn one_that_a_panic_of_its_source_has_ended_does_not_look_alive() {
     assert!(ended.unwrap_err().is_panic());
     assert!(monitor.status().stopping);
     assert_eq!(Instant::now(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_settlement_ends_the_consumer_and_is_not_passed_over() {
+    let queue = Queue::new(8);
+    queue.state().bug = Some(Bug::SettlementsPanic);
+    queue.publish([0, 1]);
+    let consumer = Consumer::builder("edges").build().unwrap();
+    let running = consumer.start(queue.clone(), service_fn(async |_: u32| Ok::<(), BoxError>(())));
+    let monitor = running.monitor();
+    let ended = tokio::spawn(running.wait()).await;
+    assert!(ended.unwrap_err().is_panic());
+    let status = monitor.status();
+    assert!(status.stopping && status.in_hand == 0, "{status:?}");
+    assert_eq!(status.summary.acked, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_of_two_consumers_lets_both_go_on() {
+    let breaker = breaker();
+    let queues = [Queue::new(8), Queue::new(8)];
+    let running = queues.clone().map(|queue| {
+        queue.publish(0..20);
+        let handler = service_fn(move |_: u32| async move {
+            breaker.try_acquire()?.record(Verdict::Success);
+            Ok::<(), BoxError>(())
+        });
+        let consumer = Consumer::builder("edges").gate(breaker).concurrency(2).build().unwrap();
+        consumer.start(queue, handler)
+    });
+    trip(breaker);
+    sleep(500 * MS).await;
+    assert!(queues.iter().all(|queue| queue.acked().is_empty()));
+    // There is one probe: whose ever it is, it closes the circuit for both.
+    sleep(SECOND).await;
+    assert!(queues.iter().all(|queue| queue.acked().len() == 20));
+    for running in running {
+        let summary = ends(running).await;
+        assert_eq!(summary.delivered, 20, "no delivery was spent: {summary:?}");
+    }
 }

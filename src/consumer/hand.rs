@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
 };
 
@@ -7,34 +7,39 @@ use tokio::{task, time::Instant};
 
 use super::{Delivery, Settle};
 
+mod lists;
+#[cfg(test)]
+mod model;
+
+use lists::Lists;
+
 /// Names one delivery in hand. Never used twice, so that what comes late finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Id(u64);
 
 /// The deliveries in hand: who is next, who waits for what, and who waits behind whom.
 ///
-/// Pure bookkeeping: it knows no broker, no clock and no handler.
+/// Pure bookkeeping: it knows no broker, no clock and no handler. What happens to one of them costs
+/// no more where there are ten thousand others; a delivery more or less is a few steps in a tree.
 ///
 /// ```text
-///   take -> ready <---------------- wait_until (again)        hold: to the end of the row,
-///             |  ^                       |                          its key stays taken
-///           start| hold                  |
-///             v  |                       |
-///          running ----------------------+------> settling ----> remove
-///                                                   |   ^
-///                                                   v   |
-///                                          wait_until (settle again)
+///   take -> ready <---------------- waiting (again)       hold: to the end of the row,
+///             |  ^                     ^                        its key stays taken
+///           start| hold                |
+///             v  |                     |
+///          running --------------------+------> settling ----> remove
+///                                                 |   ^
+///                                                 v   |
+///                                            settling later
 /// ```
 pub(super) struct Hand<D> {
-    entries: HashMap<Id, Entry<D>>,
+    entries: BTreeMap<Id, Entry<D>>,
+    lists: Lists,
     next_id: u64,
-    /// Who may be started, the next one first. Of one key never more than one.
-    ready: VecDeque<Id>,
-    /// Who waits until when.
-    waiting: BTreeSet<(Instant, Id)>,
-    /// Who waits behind the one that has its key; an entry for each key that is taken.
-    followers: HashMap<u64, VecDeque<Id>>,
-    running: usize,
+    next_turn: u64,
+    /// Who waits behind the one that has its key, in the order of arrival; an entry for each key
+    /// that is taken.
+    followers: HashMap<u64, BTreeSet<Id>>,
     hasher: RandomState,
 }
 
@@ -42,13 +47,13 @@ pub(super) struct Hand<D> {
 pub(super) struct Entry<D> {
     /// `None` while it is being settled, which takes it along.
     pub(super) delivery: Option<D>,
-    pub(super) stage: Stage,
+    stage: Stage,
     /// The broker's count, as it was delivered.
     attempt: Option<u32>,
     /// Tries in hand that ended and count.
     tries: u32,
     /// It was tried while the dependency was down.
-    pub(super) held: bool,
+    held: bool,
     /// Its key's hash. Two keys of one hash are one to us, and a little slower, no less ordered.
     key: Option<u64>,
     /// When the broker was last told that it is being worked on, and whether it is being told now.
@@ -59,22 +64,28 @@ pub(super) struct Entry<D> {
 /// What a delivery in hand is doing.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stage {
-    /// It can be started, or waits behind another one of its key.
-    Ready,
+    /// It can be started, when it is its turn.
+    Ready { turn: u64 },
+    /// It waits behind another one of its key.
+    Behind,
     /// Its handler runs in this task; where it is a probe, since then.
     Running { task: task::Id, probe: Option<Instant> },
-    /// It is tried again later.
-    Waiting,
+    /// It is tried again then.
+    Waiting { until: Instant },
     /// The broker is being told, after so many times in vain.
     Settling { settle: Settle, failures: u32 },
-    /// The broker is told again later.
-    SettlingLater { settle: Settle, failures: u32 },
+    /// The broker is told again then.
+    SettlingLater { settle: Settle, failures: u32, until: Instant },
 }
 
 impl<D> Entry<D> {
-    /// Whether this is a probe that was started after `since`.
-    fn is_probe_since(&self, since: Instant) -> bool {
-        matches!(self.stage, Stage::Running { probe: Some(started), .. } if started > since)
+    pub(super) fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Whether it was tried while the dependency was down.
+    pub(super) fn was_held(&self) -> bool {
+        self.held
     }
 
     /// How often it has been tried, the present or next time included.
@@ -92,12 +103,11 @@ impl<D> Entry<D> {
 impl<D: Delivery> Hand<D> {
     pub(super) fn new() -> Self {
         Hand {
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
+            lists: Lists::default(),
             next_id: 0,
-            ready: VecDeque::new(),
-            waiting: BTreeSet::new(),
+            next_turn: 0,
             followers: HashMap::new(),
-            running: 0,
             hasher: RandomState::new(),
         }
     }
@@ -113,37 +123,37 @@ impl<D: Delivery> Hand<D> {
 
     /// How many are being handled.
     pub(super) fn running(&self) -> usize {
-        self.running
+        self.lists.running()
     }
 
     /// How many probes are being handled that were started after `since`.
     pub(super) fn probes_since(&self, since: Instant) -> usize {
-        self.entries.values().filter(|entry| entry.is_probe_since(since)).count()
+        self.lists.probes_since(since).count()
     }
 
     /// Whether there is one that may be started, or is a probe that was started after `since`, and that
     /// was never held.
     pub(super) fn has_untried(&self, since: Instant) -> bool {
-        let ready = self.ready.iter().filter_map(|id| self.entries.get(id));
-        let probes = self.entries.values().filter(|entry| entry.is_probe_since(since));
-        ready.chain(probes).any(|entry| !entry.held)
+        let mut probes = self.lists.probes_since(since).filter_map(|id| self.entries.get(&id));
+        self.lists.next_fresh().is_some() || probes.any(|probe| !probe.held)
+    }
+
+    pub(super) fn get(&self, id: Id) -> Option<&Entry<D>> {
+        self.entries.get(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Entry<D>> {
         self.entries.get_mut(&id)
     }
 
+    /// All that is in hand, in the order of arrival.
     pub(super) fn ids(&self) -> Vec<Id> {
-        let mut ids: Vec<Id> = self.entries.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.entries.keys().copied().collect()
     }
 
-    /// Whose handler ran in this task.
-    pub(super) fn find_task(&self, wanted: task::Id) -> Option<Id> {
-        let runs =
-            |entry: &Entry<D>| matches!(entry.stage, Stage::Running { task, .. } if task == wanted);
-        self.entries.iter().find_map(|(id, entry)| runs(entry).then_some(*id))
+    /// Whose handler runs in this task.
+    pub(super) fn in_task(&self, task: task::Id) -> Option<Id> {
+        self.lists.in_task(task)
     }
 
     /// A delivery has come. Where order is asked for it stands behind those of its key.
@@ -151,16 +161,17 @@ impl<D: Delivery> Hand<D> {
         let id = Id(self.next_id);
         self.next_id += 1;
         let key = delivery.ordering_key().filter(|_| ordered).map(|key| self.hasher.hash_one(key));
-        if let Some(followers) = key.and_then(|key| self.followers.get_mut(&key)) {
-            followers.push_back(id);
+        let stage = if let Some(followers) = key.and_then(|key| self.followers.get_mut(&key)) {
+            followers.insert(id);
+            Stage::Behind
         } else {
-            self.followers.extend(key.map(|key| (key, VecDeque::new())));
-            self.ready.push_back(id);
-        }
+            self.followers.extend(key.map(|key| (key, BTreeSet::new())));
+            self.last_in_the_row()
+        };
         let attempt = delivery.attempt();
         let entry = Entry {
             delivery: Some(delivery),
-            stage: Stage::Ready,
+            stage,
             attempt,
             tries: 0,
             held: false,
@@ -168,77 +179,87 @@ impl<D: Delivery> Hand<D> {
             extended: now,
             extending: false,
         };
+        self.lists.enter(id, &entry);
         self.entries.insert(id, entry);
         id
     }
 
-    /// The next one that may be started. The caller starts it, settles it or removes it.
-    pub(super) fn next_ready(&mut self) -> Option<Id> {
-        self.ready.pop_front()
+    /// The next one that may be started, until that or something else is done with it.
+    pub(super) fn next_ready(&self) -> Option<Id> {
+        self.lists.next_ready()
+    }
+
+    /// The next one for a probe: one that was never held, if there is any. Those that were may be
+    /// what fails.
+    pub(super) fn next_probe(&self) -> Option<Id> {
+        self.lists.next_fresh().or_else(|| self.lists.next_ready())
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.lists.has_ready()
     }
 
     pub(super) fn start(&mut self, id: Id, task: task::Id, probe: Option<Instant>) {
-        self.set_stage(id, Stage::Running { task, probe });
+        self.change(id, |entry| entry.stage = Stage::Running { task, probe });
     }
 
-    /// It was not its turn after all, or its try does not count: behind all others, where the next
-    /// probe is somebody else.
+    /// Its try does not count: behind all others, where the next probe is somebody else.
     pub(super) fn hold(&mut self, id: Id) {
-        self.set_stage(id, Stage::Ready);
-        self.ready.push_back(id);
+        let stage = self.last_in_the_row();
+        self.change(id, |entry| (entry.stage, entry.held) = (stage, true));
+    }
+
+    /// It has waited long enough, and may be started.
+    pub(super) fn wait_no_longer(&mut self, id: Id) {
+        let stage = self.last_in_the_row();
+        self.change(id, |entry| entry.stage = stage);
     }
 
     /// It is tried again at this time, and this try has counted. Its key stays taken.
-    pub(super) fn try_again_at(&mut self, id: Id, at: Instant) {
-        if let Some(entry) = self.entries.get_mut(&id) {
+    pub(super) fn try_again_at(&mut self, id: Id, until: Instant) {
+        self.change(id, |entry| {
             entry.tries = entry.tries.saturating_add(1);
-        }
-        self.set_stage(id, Stage::Waiting);
-        self.waiting.insert((at, id));
+            entry.stage = Stage::Waiting { until };
+        });
     }
 
     /// The broker is told what became of it; those behind it may go on.
     pub(super) fn settle(&mut self, id: Id, settle: Settle, failures: u32) -> Option<D> {
-        self.set_stage(id, Stage::Settling { settle, failures });
+        self.change(id, |entry| entry.stage = Stage::Settling { settle, failures });
         self.free_key(id);
         self.entries.get_mut(&id)?.delivery.take()
     }
 
     /// The broker did not hear it; it is told again at this time.
-    pub(super) fn settle_again_at(&mut self, id: Id, delivery: D, failures: u32, at: Instant) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.delivery = Some(delivery);
-        if let Stage::Settling { settle, .. } = &entry.stage {
-            entry.stage = Stage::SettlingLater { settle: settle.clone(), failures };
-            self.waiting.insert((at, id));
-        }
+    pub(super) fn settle_again_at(
+        &mut self,
+        id: Id,
+        delivery: D,
+        settle: Settle,
+        failures: u32,
+        until: Instant,
+    ) {
+        self.change(id, |entry| {
+            entry.delivery = Some(delivery);
+            entry.stage = Stage::SettlingLater { settle, failures, until };
+        });
     }
 
     /// When the first of those that wait has waited long enough.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.first().map(|(at, _)| *at)
+        self.lists.next_waiting().map(|(until, _)| until)
     }
 
-    /// The next one that has waited long enough.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Id> {
-        let (at, id) = *self.waiting.first()?;
-        (at <= now).then(|| {
-            self.waiting.pop_first();
-            id
-        })
+    /// The next one that has waited long enough, until something is done with it.
+    pub(super) fn due(&self, now: Instant) -> Option<Id> {
+        self.lists.next_waiting().filter(|(until, _)| *until <= now).map(|(_, id)| id)
     }
 
     /// Who waits to be tried again is ready, whenever that would have been.
-    pub(super) fn wait_no_longer(&mut self) {
-        for (at, id) in std::mem::take(&mut self.waiting) {
-            if self.entries.get(&id).is_some_and(|entry| entry.stage == Stage::Waiting) {
-                self.hold(id);
-            } else {
-                self.waiting.insert((at, id));
+    pub(super) fn no_more_waiting(&mut self) {
+        for id in self.lists.waiting().collect::<Vec<_>>() {
+            if matches!(self.get(id), Some(Entry { stage: Stage::Waiting { .. }, .. })) {
+                self.wait_no_longer(id);
             }
         }
     }
@@ -246,23 +267,23 @@ impl<D: Delivery> Hand<D> {
     /// It is in hand no more.
     pub(super) fn remove(&mut self, id: Id) {
         self.free_key(id);
-        let Some(entry) = self.entries.remove(&id) else { return };
-        match entry.stage {
-            Stage::Ready => self.ready.retain(|other| *other != id),
-            Stage::Waiting | Stage::SettlingLater { .. } => {
-                self.waiting.retain(|(_, other)| *other != id);
-            }
-            Stage::Running { .. } => self.running -= 1,
-            Stage::Settling { .. } => {}
+        if let Some(entry) = self.entries.remove(&id) {
+            self.lists.strike(id, &entry);
         }
     }
 
-    fn set_stage(&mut self, id: Id, stage: Stage) {
+    fn last_in_the_row(&mut self) -> Stage {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        Stage::Ready { turn }
+    }
+
+    /// Whatever changes an entry's place in the lists.
+    fn change(&mut self, id: Id, change: impl FnOnce(&mut Entry<D>)) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let before = matches!(entry.stage, Stage::Running { .. });
-        let after = matches!(stage, Stage::Running { .. });
-        entry.stage = stage;
-        self.running = self.running + usize::from(after) - usize::from(before);
+        self.lists.strike(id, entry);
+        change(entry);
+        self.lists.enter(id, entry);
     }
 
     /// The next one of the key may be started.
@@ -272,12 +293,11 @@ impl<D: Delivery> Hand<D> {
         };
         let Some(followers) = self.followers.get_mut(&key) else { return };
         // One that waits behind another has no right to the key.
-        if let Some(place) = followers.iter().position(|other| *other == id) {
-            followers.remove(place);
+        if followers.remove(&id) {
             return;
         }
-        match followers.pop_front() {
-            Some(next) => self.ready.push_back(next),
+        match followers.pop_first() {
+            Some(next) => self.wait_no_longer(next),
             None => {
                 self.followers.remove(&key);
             }
@@ -289,14 +309,12 @@ impl<D: Delivery> Hand<D> {
 mod tests {
     use std::time::Duration;
 
-    use proptest::prelude::*;
-
     use super::*;
     use crate::consumer::SettleError;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-    struct Letter {
+    pub(super) struct Letter {
         key: Option<u8>,
         attempt: Option<u32>,
     }
@@ -319,20 +337,27 @@ mod tests {
         }
     }
 
-    fn letter(key: u8) -> Letter {
+    pub(super) fn letter(key: u8) -> Letter {
         Letter { key: Some(key), attempt: None }
     }
 
-    /// The id of a task that has ended long ago; all of them run in it.
-    fn some_task() -> task::Id {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.spawn(async {}).id()
+    /// Tasks that never run; all that is known of them is their names.
+    pub(super) struct Tasks(tokio::runtime::Runtime);
+
+    impl Tasks {
+        pub(super) fn new() -> Self {
+            Tasks(tokio::runtime::Builder::new_current_thread().build().unwrap())
+        }
+
+        pub(super) fn one(&self) -> task::Id {
+            self.0.spawn(async {}).id()
+        }
     }
 
-    fn start_all(hand: &mut Hand<Letter>, task: task::Id) -> Vec<Id> {
+    pub(super) fn start_all(hand: &mut Hand<Letter>, tasks: &Tasks) -> Vec<Id> {
         let mut started = Vec::new();
         while let Some(id) = hand.next_ready() {
-            hand.start(id, task, None);
+            hand.start(id, tasks.one(), None);
             started.push(id);
         }
         started
@@ -340,42 +365,42 @@ mod tests {
 
     #[test]
     fn of_one_key_one_runs_and_the_others_wait_behind_it() {
-        let (mut hand, task, now) = (Hand::new(), some_task(), Instant::now());
+        let (mut hand, tasks, now) = (Hand::new(), Tasks::new(), Instant::now());
         let ids = [1, 2, 1, 1, 2].map(|key| hand.take(letter(key), true, now));
-        assert_eq!(start_all(&mut hand, task), [ids[0], ids[1]]);
+        assert_eq!(start_all(&mut hand, &tasks), [ids[0], ids[1]]);
         assert_eq!(hand.running(), 2);
         // Tried again later: its key stays taken, the other key goes on.
         hand.try_again_at(ids[0], now + SECOND);
         hand.settle(ids[1], Settle::Ack, 0);
         hand.remove(ids[1]);
-        assert_eq!(start_all(&mut hand, task), [ids[4]]);
-        assert_eq!(hand.pop_due(now), None);
-        assert_eq!(hand.pop_due(now + SECOND), Some(ids[0]));
-        hand.hold(ids[0]);
-        assert_eq!(start_all(&mut hand, task), [ids[0]]);
+        assert_eq!(start_all(&mut hand, &tasks), [ids[4]]);
+        assert_eq!(hand.due(now), None);
+        assert_eq!(hand.due(now + SECOND), Some(ids[0]));
+        hand.wait_no_longer(ids[0]);
+        assert_eq!(start_all(&mut hand, &tasks), [ids[0]]);
         assert_eq!(hand.get_mut(ids[0]).unwrap().attempts(), 2);
         hand.settle(ids[0], Settle::Ack, 0);
-        assert_eq!(start_all(&mut hand, task), [ids[2]]);
+        assert_eq!(start_all(&mut hand, &tasks), [ids[2]]);
     }
 
     #[test]
     fn without_order_keys_mean_nothing() {
         let (mut hand, now) = (Hand::new(), Instant::now());
         let ids = [1, 1, 1].map(|key| hand.take(letter(key), false, now));
-        assert_eq!(start_all(&mut hand, some_task()), ids);
+        assert_eq!(start_all(&mut hand, &Tasks::new()), ids);
     }
 
     #[test]
     fn one_that_is_held_goes_behind_the_others() {
-        let (mut hand, task) = (Hand::new(), some_task());
+        let (mut hand, tasks) = (Hand::new(), Tasks::new());
         let now = Instant::now();
         let ids = [1, 2, 3].map(|key| hand.take(letter(key), false, now));
         let first = hand.next_ready().unwrap();
-        hand.start(first, task, Some(now));
+        hand.start(first, tasks.one(), Some(now));
         assert_eq!(hand.probes_since(now - SECOND), 1);
         assert_eq!(hand.probes_since(now), 0);
         hand.hold(first);
-        assert_eq!(start_all(&mut hand, task), [ids[1], ids[2], ids[0]]);
+        assert_eq!(start_all(&mut hand, &tasks), [ids[1], ids[2], ids[0]]);
     }
 
     #[test]
@@ -387,132 +412,5 @@ mod tests {
         assert_eq!(hand.get_mut(id).unwrap().attempts(), 4);
         hand.hold(id);
         assert_eq!(hand.get_mut(id).unwrap().attempts(), 4, "holding counts for nothing");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Take(u8),
-        Start,
-        Hold(usize),
-        TryAgain(usize),
-        Settle(usize),
-        SettleFails(usize),
-        Settled(usize),
-        Due,
-        Lose(usize),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let which = 0..8_usize;
-        let step = prop_oneof![
-            4 => (0..3_u8).prop_map(Step::Take),
-            4 => Just(Step::Start),
-            1 => which.clone().prop_map(Step::Hold),
-            1 => which.clone().prop_map(Step::TryAgain),
-            3 => which.clone().prop_map(Step::Settle),
-            1 => which.clone().prop_map(Step::SettleFails),
-            3 => which.clone().prop_map(Step::Settled),
-            1 => Just(Step::Due),
-            1 => which.prop_map(Step::Lose),
-        ];
-        prop::collection::vec(step, 1..120)
-    }
-
-    /// What a delivery is doing, written for obviousness.
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Doing {
-        Lying,
-        Running,
-        Waiting,
-        Settling,
-        SettlingLater,
-    }
-
-    proptest! {
-        /// Against a list in order of arrival: one may be started exactly if nobody of its key who
-        /// came before it is unsettled, and nobody is ever forgotten.
-        #[test]
-        fn is_a_list_in_order_of_arrival(steps in steps()) {
-            let (mut hand, task) = (Hand::new(), some_task());
-            let now = Instant::now();
-            let mut list: Vec<(Id, u8, Doing)> = Vec::new();
-            let pick = |list: &[(Id, u8, Doing)], doing, n: usize| {
-                let those: Vec<usize> = (0..list.len()).filter(|at| list[*at].2 == doing).collect();
-                (!those.is_empty()).then(|| those[n % those.len()])
-            };
-            for step in steps {
-                match step {
-                    Step::Take(key) => list.push((hand.take(letter(key), true, now), key, Doing::Lying)),
-                    Step::Start => {
-                        let before = |at: usize| list[..at].iter()
-                            .any(|(_, key, doing)| *key == list[at].1
-                                && !matches!(doing, Doing::Settling | Doing::SettlingLater));
-                        let may: Vec<Id> = (0..list.len())
-                            .filter(|at| list[*at].2 == Doing::Lying && !before(*at))
-                            .map(|at| list[at].0)
-                            .collect();
-                        let next = hand.next_ready();
-                        prop_assert_eq!(next.is_some(), !may.is_empty());
-                        if let Some(id) = next {
-                            prop_assert!(may.contains(&id));
-                            hand.start(id, task, None);
-                            list.iter_mut().find(|entry| entry.0 == id).unwrap().2 = Doing::Running;
-                        }
-                    }
-                    Step::Hold(n) => if let Some(at) = pick(&list, Doing::Running, n) {
-                        hand.hold(list[at].0);
-                        list[at].2 = Doing::Lying;
-                    },
-                    Step::TryAgain(n) => if let Some(at) = pick(&list, Doing::Running, n) {
-                        hand.try_again_at(list[at].0, now);
-                        list[at].2 = Doing::Waiting;
-                    },
-                    Step::Settle(n) => if let Some(at) = pick(&list, Doing::Running, n) {
-                        prop_assert!(hand.settle(list[at].0, Settle::Ack, 0).is_some());
-                        list[at].2 = Doing::Settling;
-                    },
-                    Step::SettleFails(n) => if let Some(at) = pick(&list, Doing::Settling, n) {
-                        hand.settle_again_at(list[at].0, letter(list[at].1), 1, now);
-                        list[at].2 = Doing::SettlingLater;
-                    },
-                    Step::Settled(n) => if let Some(at) = pick(&list, Doing::Settling, n) {
-                        hand.remove(list.remove(at).0);
-                    },
-                    Step::Due => if let Some(id) = hand.pop_due(now) {
-                        let entry = list.iter_mut().find(|entry| entry.0 == id).unwrap();
-                        if entry.2 == Doing::SettlingLater {
-                            prop_assert!(hand.settle(id, Settle::Ack, 1).is_some());
-                            entry.2 = Doing::Settling;
-                        } else {
-                            prop_assert_eq!(entry.2, Doing::Waiting);
-                            hand.hold(id);
-                            entry.2 = Doing::Lying;
-                        }
-                    },
-                    Step::Lose(n) => if !list.is_empty() {
-                        hand.remove(list.remove(n % list.len()).0);
-                    },
-                }
-                prop_assert_eq!(hand.len(), list.len());
-                let running = list.iter().filter(|entry| entry.2 == Doing::Running).count();
-                prop_assert_eq!(hand.running(), running);
-            }
-            // To the end, whatever state it is in.
-            for _ in 0..10 * list.len() {
-                while let Some(id) = hand.pop_due(now) {
-                    hand.hold(id);
-                }
-                for id in start_all(&mut hand, task) {
-                    hand.remove(id);
-                }
-                for (id, _, doing) in &list {
-                    if matches!(doing, Doing::Running | Doing::Settling) {
-                        hand.remove(*id);
-                    }
-                }
-            }
-            prop_assert!(hand.is_empty());
-            prop_assert!(hand.followers.is_empty() && hand.ready.is_empty() && hand.waiting.is_empty());
-        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use super::Settle;
 use crate::telemetry::{
     self, CONSUMER, CONSUMER_ACK, CONSUMER_DEAD_LETTER, CONSUMER_LOST, CONSUMER_RELEASE,
-    CONSUMER_RETRY, CONSUMER_UNCONFIRMED, Meter,
+    CONSUMER_RETRY, CONSUMER_UNCONFIRMED, ConsumerPause, Meter,
 };
 
 /// A consumer at work; made by [`Consumer::start`](super::Consumer::start).
@@ -66,7 +66,7 @@ impl Running {
     ///
     /// # Panics
     ///
-    /// If the source did. (A panic of the handler is a failure of its message.)
+    /// If the source or one of its deliveries did. (A panic of the handler is a failure of its message.)
     pub async fn wait(self) -> Summary {
         let Running { shared, stop, task } = self;
         let ended = task.await;
@@ -105,9 +105,14 @@ pub struct Status {
     pub running: usize,
     /// Since when it does not pull, because the gate is not closed or a policy refused.
     pub paused_since: Option<Instant>,
-    /// Since when the source has given nothing but errors. It ends with the next delivery: while none
-    /// comes, a source that works again cannot be told from one that does not. And one that is asked for
-    /// nothing, because the consumer is paused or its hands are full, may not notice that the broker is gone.
+    /// Since when the source has given nothing but errors.
+    ///
+    /// Only a delivery proves that it works again, so on a quiet queue it looks broken until there is one:
+    /// a client that waits for its brokers in silence, as librdkafka does when it has said once that
+    /// all are down, cannot be told from one that waits for messages. Where [`last_error`](Self::last_error)
+    /// is much older than the longest [`reconnect_after`](super::ConsumerBuilder::reconnect_after), it is
+    /// one or the other. And a source that is asked for nothing, because the consumer is paused or its
+    /// hands are full, may not notice that the broker is gone.
     pub broken_since: Option<Instant>,
     /// What went wrong last, of the broker, a handler or a settlement, and when.
     pub last_error: Option<(Instant, String)>,
@@ -159,9 +164,9 @@ pub(super) struct Shared {
 }
 
 /// What changes seldom enough for a lock.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Seldom {
-    paused_since: Option<Instant>,
+    paused: Option<(Instant, ConsumerPause)>,
     broken_since: Option<Instant>,
     last_error: Option<(Instant, String)>,
     stopping: bool,
@@ -238,19 +243,29 @@ impl Shared {
         telemetry::handler_panicked(self.name, message);
     }
 
-    pub(super) fn paused(&self, since: Option<Instant>, why: &str) {
-        self.seldom().paused_since = since;
-        telemetry::consumer_paused(self.name, since.is_some(), why);
+    pub(super) fn paused(&self, since: Instant, why: &str) {
+        self.set_paused(Some((since, ConsumerPause::begin(self.name, why))));
     }
 
-    pub(super) fn source_failed(&self, now: Instant, error: &dyn fmt::Display) {
-        let first = {
+    pub(super) fn goes_on(&self) {
+        self.set_paused(None);
+        telemetry::consumer_goes_on(self.name);
+    }
+
+    fn set_paused(&self, paused: Option<(Instant, ConsumerPause)>) {
+        // The recorder of the metrics is not ours, so the last pause ends outside of the lock.
+        let _last = std::mem::replace(&mut self.seldom().paused, paused);
+    }
+
+    /// `first` says that this is the first of a row of errors. (On a quiet queue `broken_since` outlives
+    /// a row, and the next one is worth a warning too.)
+    pub(super) fn source_failed(&self, now: Instant, first: bool, error: &dyn fmt::Display) {
+        let said = error.to_string();
+        {
             let mut seldom = self.seldom();
-            seldom.last_error = Some((now, error.to_string()));
-            let first = seldom.broken_since.is_none();
+            seldom.last_error = Some((now, said));
             seldom.broken_since.get_or_insert(now);
-            first
-        };
+        }
         telemetry::source_failed(self.name, first, error);
     }
 
@@ -263,8 +278,10 @@ impl Shared {
         self.seldom().last_error = Some((Instant::now(), error));
     }
 
+    /// Said more than once, as the end comes nearer; with it a pause is over in silence.
     pub(super) fn stopping(&self) {
         self.seldom().stopping = true;
+        self.set_paused(None);
     }
 
     fn summary(&self) -> Summary {
@@ -285,15 +302,15 @@ impl Shared {
     }
 
     fn status(&self) -> Status {
-        let Seldom { paused_since, broken_since, last_error, stopping } = self.seldom().clone();
+        let seldom = self.seldom();
         Status {
             name: self.name,
             in_hand: self.in_hand.load(Ordering::Relaxed),
             running: self.running.load(Ordering::Relaxed),
-            paused_since,
-            broken_since,
-            last_error,
-            stopping,
+            paused_since: seldom.paused.as_ref().map(|(since, _)| *since),
+            broken_since: seldom.broken_since,
+            last_error: seldom.last_error.clone(),
+            stopping: seldom.stopping,
             summary: self.summary(),
         }
     }

@@ -241,13 +241,19 @@ pub trait Delivery: Send + 'static {
     /// A [dead letter](Settle::DeadLetter) is stored, and its storing confirmed, before the original
     /// is acknowledged. So is a [`Retry`](Settle::Retry) that stores a copy.
     ///
+    /// It ends by itself, with an error if nothing else comes, and well within the time for which the
+    /// broker lets a delivery be: the delivery gets no heartbeat meanwhile. (When it begins, the last one
+    /// is at most [`extend_every`](Source::extend_every) old.) One that never ends holds up the end of the
+    /// consumer, until the deadline of a shutdown.
+    ///
     /// # Errors
     ///
     /// When the broker did not confirm it.
     fn settle(&mut self, settle: &Settle) -> impl Future<Output = Result<(), SettleError>> + Send;
 
     /// Tells the broker that it is still being worked on. Called every
-    /// [`extend_every`](Source::extend_every), while it is held and while it is handled.
+    /// [`extend_every`](Source::extend_every), while it is held and while it is handled; not again
+    /// before the last one has ended, which it therefore does by itself.
     ///
     /// # Errors
     ///

@@ -1,14 +1,18 @@
 //! What a consumer tells the world.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    panic::resume_unwind,
+    task::{Context, Poll},
+};
 
-use buttress::Verdict;
+use buttress::{Verdict, consumer::Source};
 use metrics::set_default_local_recorder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tokio::time::sleep;
 
 use crate::{
-    consumer_support::memory::Unconfirmed,
+    consumer_support::memory::{MemoryDelivery, Unconfirmed},
     rig::{Act, Rig, SECOND, breaker, consumer},
 };
 
@@ -28,6 +32,16 @@ fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
         Some(([&[name], &labels[..]].concat().join(" "), value))
     })
     .collect()
+}
+
+/// How many consumers are paused. A snapshot of this recorder sets a gauge to zero, so that the next one
+/// says what has changed since.
+fn paused(snapshotter: &Snapshotter) -> impl FnMut() -> i64 {
+    let mut paused = 0;
+    move || {
+        paused += recorded(snapshotter).get("paused").copied().unwrap_or(0.0) as i64;
+        paused
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,6 +93,7 @@ async fn a_pause_is_a_gauge() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _recording = set_default_local_recorder(&recorder);
+    let mut paused = paused(&snapshotter);
     let rig = Rig::with(8);
     let breaker = breaker();
     let running = rig.start_gated(consumer(), breaker, |_, before| match before {
@@ -86,9 +101,123 @@ async fn a_pause_is_a_gauge() {
         _ => Act::Succeed,
     });
     sleep(SECOND).await;
-    assert_eq!(recorded(&snapshotter).get("paused"), Some(&1.0));
+    assert_eq!(paused(), 1);
     rig.finish(running).await;
+    assert_eq!(paused(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_consumers_of_one_name_are_counted() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = set_default_local_recorder(&recorder);
+    let mut paused = paused(&snapshotter);
+    let (first, second) = (Rig::with(8), Rig::with(8));
+    let gates = [breaker(), breaker()];
+    let running = [(first, gates[0]), (second, gates[1])]
+        .map(|(rig, gate)| rig.start_gated(consumer(), gate, |_, _| Act::Succeed));
+    for gate in gates {
+        gate.force_open("maintenance", None);
+    }
+    sleep(SECOND).await;
+    assert_eq!(paused(), 2);
+    gates[0].reset();
+    sleep(SECOND).await;
+    assert_eq!(paused(), 1, "the other one is still paused");
+    for running in running {
+        running.shutdown(SECOND).await;
+    }
+    assert_eq!(paused(), 0, "shut down while it was paused");
+}
+
+/// Waits for ever, and panics when it is asked while it is paused for the second time.
+struct Gloomy {
+    pauses: usize,
+}
+
+impl Source for Gloomy {
+    type Delivery = MemoryDelivery;
+    type Error = std::io::Error;
+
+    fn prefetch(&self) -> usize {
+        1
+    }
+
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: usize,
+    ) -> Poll<Option<Result<MemoryDelivery, std::io::Error>>> {
+        if self.pauses == 2 {
+            resume_unwind(Box::new("a bug of the client"));
+        }
+        Poll::Pending
+    }
+
+    fn pause(&mut self) {
+        self.pauses += 1;
+    }
+
+    fn resume(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), std::io::Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_with_a_panic_of_the_source() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = set_default_local_recorder(&recorder);
+    let (rig, gate) = (Rig::with(0), breaker());
+    let handler = rig.handler(|_, _| Act::Succeed);
+    let consumer = consumer().gate(gate).build().unwrap();
+    let running = consumer.start(Gloomy { pauses: 1 }, handler);
+    let monitor = running.monitor();
+    gate.force_open("maintenance", None);
+    let ended = tokio::spawn(running.wait()).await;
+    assert!(ended.unwrap_err().is_panic());
     assert_eq!(recorded(&snapshotter).get("paused"), Some(&0.0));
+    assert_eq!(monitor.status().paused_since, None);
+}
+
+#[test]
+fn a_pause_ends_with_its_runtime() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = set_default_local_recorder(&recorder);
+    let mut paused = paused(&snapshotter);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let running = runtime.block_on(async {
+        let gate = breaker();
+        gate.force_open("maintenance", None);
+        let running = Rig::with(8).start_gated(consumer(), gate, |_, _| Act::Succeed);
+        sleep(SECOND).await;
+        running
+    });
+    assert_eq!(paused(), 1);
+    drop(runtime);
+    assert_eq!((paused(), running.status().paused_since), (0, None));
+}
+
+/// What was not counted is not taken off, or the gauge would stand below zero for ever.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_older_than_the_recorder_is_not_taken_off() {
+    let (rig, gate) = (Rig::with(8), breaker());
+    gate.force_open("maintenance", None);
+    let running = rig.start_gated(consumer(), gate, |_, _| Act::Succeed);
+    sleep(SECOND).await;
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = set_default_local_recorder(&recorder);
+    gate.reset();
+    rig.finish(running).await;
+    assert_eq!(recorded(&snapshotter).get("paused"), None);
 }
 
 #[cfg(feature = "tracing")]
@@ -141,5 +270,39 @@ mod events {
         let of = |message: &str| heard.iter().filter(|(_, said)| said == message).count();
         assert_eq!((of("consumer paused"), of("consumer goes on")), (1, 1), "{heard:?}");
         drop(running);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn one_that_ends_in_a_pause_does_not_say_that_it_goes_on() {
+        let heard = Heard::default();
+        let subscriber = tracing_subscriber::registry().with(heard.clone());
+        let _listening = tracing::subscriber::set_default(subscriber);
+        let (rig, breaker) = (Rig::with(8), breaker());
+        breaker.force_open("maintenance", None);
+        let running = rig.start_gated(consumer(), breaker, |_, _| Act::Succeed);
+        sleep(SECOND).await;
+        running.shutdown(SECOND).await;
+        let heard = heard.0.lock().unwrap().clone();
+        let of = |message: &str| heard.iter().filter(|(_, said)| said == message).count();
+        assert_eq!((of("consumer paused"), of("consumer goes on")), (1, 0), "{heard:?}");
+    }
+    /// On a quiet queue nothing tells that a broker is back, and the next time is worth a warning too.
+    #[tokio::test(start_paused = true)]
+    async fn each_outage_of_the_broker_is_a_warning_and_no_more_than_one() {
+        let heard = Heard::default();
+        let subscriber = tracing_subscriber::registry().with(heard.clone());
+        let _listening = tracing::subscriber::set_default(subscriber);
+        let rig = Rig::with(0);
+        let running = rig.start(consumer(), |_, _| Act::Succeed);
+        for _ in 0..3 {
+            rig.broker.disconnect(5);
+            sleep(3600 * SECOND).await;
+        }
+        let heard = heard.0.lock().unwrap().clone();
+        let of = |level, message: &str| {
+            heard.iter().filter(|it| **it == (level, message.to_owned())).count()
+        };
+        assert_eq!(of(Level::WARN, "source failed"), 3, "{heard:?}");
+        assert_eq!(of(Level::DEBUG, "source failed again"), 3 * 4, "{heard:?}");
+        rig.finish(running).await;
     }
 }

@@ -19,7 +19,7 @@ use super::{
     Consumer, Delivery, Settle, SettleError, Source,
     config::{ConsumerConfig, Decide},
     halt::{Halt, Leave, ON_ITS_WAY, later},
-    hand::{Hand, Id, Stage},
+    hand::{Entry, Hand, Id, Stage},
     handling::Finished,
     running::Shared,
 };
@@ -166,21 +166,21 @@ where
         self.report_rest();
         match tokio::time::timeout(LAST_WORDS, self.source.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.shared.source_failed(Instant::now(), &error),
-            Err(late) => self.shared.source_failed(Instant::now(), &late),
+            Ok(Err(error)) => self.shared.source_failed(Instant::now(), true, &error),
+            Err(late) => self.shared.source_failed(Instant::now(), true, &late),
         }
     }
 
     /// What was not settled in time goes back to the broker by itself, and nobody can say when.
     fn report_rest(&mut self) {
         for id in self.hand.ids() {
-            let settle = match self.hand.get_mut(id).map(|entry| entry.stage.clone()) {
+            let settle = match self.hand.get(id).map(Entry::stage) {
                 Some(Stage::Settling { settle, .. } | Stage::SettlingLater { settle, .. }) => {
                     settle
                 }
-                _ => Settle::Release,
+                _ => &Settle::Release,
             };
-            self.shared.unconfirmed(&settle, &"the time for the shutdown was over");
+            self.shared.unconfirmed(settle, &"the time for the shutdown was over");
         }
         self.settling.clear();
         self.hand = Hand::new();
@@ -243,13 +243,13 @@ where
         if self.flow.ask_again.is_some_and(|at| at <= now) {
             self.flow.ask_again = None;
         }
-        while let Some(id) = self.hand.pop_due(due) {
-            let stage = self.hand.get_mut(id).map(|entry| entry.stage.clone());
-            match stage {
-                Some(Stage::SettlingLater { settle, failures }) => {
+        while let Some(id) = self.hand.due(due) {
+            match self.hand.get(id).map(Entry::stage) {
+                Some(Stage::SettlingLater { settle, failures, .. }) => {
+                    let (settle, failures) = (settle.clone(), *failures);
                     self.settle(id, settle, failures);
                 }
-                _ => self.hand.hold(id),
+                _ => self.hand.wait_no_longer(id),
             }
         }
     }
@@ -294,11 +294,13 @@ where
 
     /// Starts the next one that is ready. False if there is none.
     fn start_next(&mut self, probe: bool, now: Instant) -> bool {
-        let Some(id) = self.hand.next_ready() else { return false };
-        let max = self.config.max_deliveries;
-        let Some(entry) = self.hand.get_mut(id) else { return true };
-        let (attempts, held) = (entry.attempts(), entry.held);
-        let Some(delivery) = &entry.delivery else { return true };
+        let next = if probe { self.hand.next_probe() } else { self.hand.next_ready() };
+        let Some((id, entry)) = next.and_then(|id| Some((id, self.hand.get(id)?))) else {
+            return false;
+        };
+        let (max, attempts, held) =
+            (self.config.max_deliveries, entry.attempts(), entry.was_held());
+        let Some(delivery) = &entry.delivery else { return false };
         if delivery.is_lost() {
             let during = "handling";
             self.shared.lost(during, &"the delivery was lost before it could be handled");
@@ -335,7 +337,6 @@ where
         if self.is_handling() {
             return;
         }
-        self.hand.wait_no_longer();
         while let Some(id) = self.hand.next_ready() {
             self.settle(id, Settle::Release, 0);
         }
@@ -373,10 +374,13 @@ where
                 self.source.pause();
             }
         }
-        let since = self.halt.since().filter(|_| consuming);
-        if since != self.flow.halted_since {
+        let since = self.halt.since();
+        if consuming && since != self.flow.halted_since {
             self.flow.halted_since = since;
-            self.shared.paused(since, self.halt.why());
+            match since {
+                Some(since) => self.shared.paused(since, self.halt.why()),
+                None => self.shared.goes_on(),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     consumer::{
         Decision, Delivery, Handled, Outcome, Settle, SettleError, SettleErrorKind, Source,
         halt::later,
-        hand::{Id, Stage},
+        hand::{Entry, Id, Stage},
         handling::{Finished, panic_message},
         outcome::Circumstances,
     },
@@ -55,6 +55,8 @@ where
             Phase::Draining { until: earlier } => Phase::Draining { until: until.min(earlier) },
             last_words @ Phase::LastWords { .. } => last_words,
         };
+        // There will be no next try here.
+        self.hand.no_more_waiting();
     }
 
     fn source_failed(&mut self, error: &Src::Error) {
@@ -64,11 +66,12 @@ where
         if self.flow.failed_at.is_some_and(|at| now - at > backoff.longest().saturating_mul(2)) {
             self.flow.failures = 0;
         }
+        let first = self.flow.failures == 0;
         let delay = backoff.delay(self.flow.failures, &mut self.rng);
         self.flow.ask_again = Some(later(now, delay));
         self.flow.failures = self.flow.failures.saturating_add(1);
         self.flow.failed_at = Some(now);
-        self.shared.source_failed(now, error);
+        self.shared.source_failed(now, first, error);
     }
 
     fn source_ended(&mut self) {
@@ -84,9 +87,12 @@ where
         let Some(entry) = self.hand.get_mut(id) else { return };
         entry.extending = false;
         let Err(error) = result else { return };
-        match (error.kind(), &entry.stage) {
+        match (error.kind(), entry.stage()) {
             // Somebody else's, and not begun here: let it go. Of one that runs its settlement will tell.
-            (SettleErrorKind::Lost, Stage::Ready | Stage::Waiting) => {
+            (
+                SettleErrorKind::Lost,
+                Stage::Ready { .. } | Stage::Behind | Stage::Waiting { .. },
+            ) => {
                 self.shared.lost("extend", &error);
                 self.hand.remove(id);
             }
@@ -98,22 +104,23 @@ where
 
     /// A handler panicked, or was aborted by a shutdown.
     fn broke_off(&mut self, error: JoinError) {
-        let Some(id) = self.hand.find_task(error.id()) else { return };
-        match error.try_into_panic() {
-            Ok(panic) => {
-                let reason = panic_message(&*panic);
-                self.shared.panicked(&reason);
-                self.finished(&Finished { id, handled: Handled::Panicked, reason });
+        let Some(id) = self.hand.in_task(error.id()) else { return };
+        if let Ok(panic) = error.try_into_panic() {
+            let reason = panic_message(&*panic);
+            self.shared.panicked(&reason);
+            // Past the deadline it was dropped, and may have panicked for that alone.
+            if !matches!(self.phase, Phase::LastWords { .. }) {
+                return self.finished(&Finished { id, handled: Handled::Panicked, reason });
             }
-            Err(_aborted) => self.settle(id, Settle::Release, 0),
         }
+        self.settle(id, Settle::Release, 0);
     }
 
     fn finished(&mut self, finished: &Finished) {
         let Finished { id, handled, reason } = finished;
         let (id, handled, now) = (*id, *handled, Instant::now());
-        let Some(entry) = self.hand.get_mut(id) else { return };
-        let probe = matches!(entry.stage, Stage::Running { probe: Some(_), .. });
+        let Some(entry) = self.hand.get(id) else { return };
+        let probe = matches!(entry.stage(), Stage::Running { probe: Some(_), .. });
         let (attempt, in_hand) =
             (entry.attempts(), entry.stays_in_hand() || !self.source.redelivers());
         let mut outcome = Outcome { handled, reason, attempt };
@@ -142,9 +149,6 @@ where
             Decision::Hold => {
                 self.shared.held();
                 self.hand.hold(id);
-                if let Some(entry) = self.hand.get_mut(id) {
-                    entry.held = true;
-                }
             }
             Decision::Settle(Settle::Retry { after }) if in_hand => {
                 self.shared.retried_in_hand();
@@ -194,8 +198,10 @@ where
 
     fn settled(&mut self, settled: Settled<Src::Delivery>) {
         let Settled { id, delivery, result } = settled;
-        let Some(entry) = self.hand.get_mut(id) else { return };
-        let Stage::Settling { settle, failures } = entry.stage.clone() else { return };
+        let Some(Stage::Settling { settle, failures }) = self.hand.get(id).map(Entry::stage) else {
+            return;
+        };
+        let (settle, failures) = (settle.clone(), *failures);
         let error = match result {
             Ok(()) => {
                 self.shared.settled(&settle);
@@ -216,7 +222,7 @@ where
             self.shared.error(format!("{}: {error}", settle.as_str()));
             let delay = self.config.reconnect_after.delay(failures - 1, &mut self.rng);
             let at = later(Instant::now(), delay);
-            self.hand.settle_again_at(id, delivery, failures, at);
+            self.hand.settle_again_at(id, delivery, settle, failures, at);
         }
     }
 }
