@@ -62,12 +62,7 @@ impl Nats {
     }
 
     pub(crate) async fn make_stream(&self, name: &str, subjects: &str) {
-        let config = stream::Config {
-            name: name.to_owned(),
-            subjects: vec![subjects.to_owned()],
-            ..stream::Config::default()
-        };
-        self.context.create_stream(config).await.unwrap();
+        self.context.create_stream(stream_of(name, subjects)).await.unwrap();
     }
 
     pub(crate) async fn make_consumer(&self, config: pull::Config) {
@@ -150,6 +145,14 @@ impl Nats {
 
     pub(crate) fn restart(&self) {
         self.server.as_ref().expect("somebody else's").lock().unwrap().restart().unwrap();
+    }
+}
+
+pub(crate) fn stream_of(name: &str, subjects: &str) -> stream::Config {
+    stream::Config {
+        name: name.to_owned(),
+        subjects: vec![subjects.to_owned()],
+        ..stream::Config::default()
     }
 }
 

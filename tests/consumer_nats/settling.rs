@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream::stream};
 use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind, Source as _,
     nats::{Acks, DeadLetters, Source},
@@ -10,7 +10,7 @@ use buttress::consumer::{
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{
-    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing,
+    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing, stream_of,
 };
 
 fn dead(reason: &str) -> Settle {
@@ -147,6 +147,25 @@ async fn the_same_dead_letter_of_two_deliveries_is_stored_once() {
     second.settle(&dead("poison")).await.unwrap();
     assert_eq!(nats.dead_letters().await.len(), 1);
     assert_eq!(nats.left().await, 0);
+}
+
+/// Nobody but the settlement extends it meanwhile.
+#[tokio::test]
+async fn a_dead_letter_that_takes_long_to_store_stays_ours() {
+    let nats = Nats::with_ack_wait(600 * MS).await;
+    nats.publish(["poison"]).await;
+    // It stores what it is given, and never says so.
+    nats.context.delete_stream("DEAD").await.unwrap();
+    let silent = stream::Config { no_ack: true, ..stream_of("DEAD", "dead.>") };
+    nats.context.create_stream(silent).await.unwrap();
+    let mut source = nats.builder().confirm_within(2000 * MS).open().await.unwrap();
+    let mut another = nats.source(4).await;
+    let mut delivery = next(&mut source, 4).await.unwrap();
+    let letter = dead("poison");
+    let waiting = nothing(&mut another, 4, 1900 * MS);
+    let (settled, ()) = tokio::join!(delivery.settle(&letter), waiting);
+    assert_eq!(settled.unwrap_err().kind(), SettleErrorKind::Unconfirmed);
+    assert_eq!(nats.dead_letters().await.len(), 1);
 }
 
 #[tokio::test]

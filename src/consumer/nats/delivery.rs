@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_nats::{Subject, jetstream::AckKind};
 
@@ -11,13 +11,20 @@ pub struct Delivery {
     /// Where its acknowledgement goes.
     reply: Subject,
     link: Arc<Link>,
+    /// How often the server must hear of it.
+    extend_every: Duration,
     /// It lies with the dead letters already, and only its acknowledgement is missing.
     stored: bool,
 }
 
 impl Delivery {
-    pub(super) fn new(message: Message, reply: Subject, link: Arc<Link>) -> Self {
-        Delivery { message, reply, link, stored: false }
+    pub(super) fn new(
+        message: Message,
+        reply: Subject,
+        link: Arc<Link>,
+        extend_every: Duration,
+    ) -> Self {
+        Delivery { message, reply, link, extend_every, stored: false }
     }
 
     async fn acknowledge(&self, kind: AckKind) -> Result<(), SettleError> {
@@ -53,7 +60,9 @@ impl ConsumerDelivery for Delivery {
                     if !self.stored {
                         let headers = dead_letter::headers(&self.message, &self.link, reason);
                         let payload = self.message.payload().clone();
-                        self.link.store(subject.as_str().into(), headers, payload).await?;
+                        let store = self.link.store(subject.as_str().into(), headers, payload);
+                        // Nobody else extends it while it is being settled.
+                        self.link.extending(&self.reply, self.extend_every / 2, store).await?;
                         self.stored = true;
                     }
                     self.acknowledge(AckKind::Ack).await

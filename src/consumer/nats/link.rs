@@ -2,7 +2,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{
     Client, HeaderMap, Request, Statistics, Subject, client::RequestErrorKind, connection::State,
-    jetstream::Context,
+    jetstream::{AckKind, Context},
 };
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
@@ -92,6 +92,24 @@ impl Link {
             self.context.publish_with_headers(subject, headers, payload).await?.await
         };
         self.confirmed(stored).await?.map(|_| ()).map_err(SettleError::unconfirmed)
+    }
+
+    /// Does something that may take longer than the server waits to hear of a delivery, and tells it
+    /// meanwhile.
+    pub(super) async fn extending<F: Future>(
+        &self,
+        reply: &Subject,
+        every: Duration,
+        work: F,
+    ) -> F::Output {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(output) = timeout(every, work.as_mut()).await {
+                return output;
+            }
+            // Where it does not get through another follows, as when the consumer extends it.
+            let _ = self.send(reply.clone(), AckKind::Progress.into()).await;
+        }
     }
 
     /// Waits for an answer as long as it can still come: until the time is up, or the connection

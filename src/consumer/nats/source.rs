@@ -170,7 +170,8 @@ impl Source {
             return Received::Failure(Error::Client(error.into()));
         };
         let message = Message::assemble(message.subject, message.headers, message.payload, place);
-        Received::Delivery(Delivery::new(message, reply, Arc::clone(&self.link)))
+        let (link, every) = (Arc::clone(&self.link), self.subscription.terms.extend_every);
+        Received::Delivery(Delivery::new(message, reply, link, every))
     }
 
     /// The end of a request, with or without an error.
