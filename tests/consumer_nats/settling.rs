@@ -10,7 +10,7 @@ use buttress::consumer::{
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{
-    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing, stream_of,
+    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing, stream_of, usual,
 };
 
 fn dead(reason: &str) -> Settle {
@@ -107,7 +107,6 @@ async fn a_dead_letter_keeps_the_message_and_says_why() {
         ("Buttress-Consumer", CONSUMER),
         ("Buttress-Sequence", "1"),
         ("Buttress-Deliveries", "1"),
-        ("Nats-Msg-Id", "dead:ORDERS:worker:1"),
     ] {
         assert_eq!(headers.get(name).map(async_nats::HeaderValue::as_str), Some(value), "{name}");
     }
@@ -166,6 +165,25 @@ async fn a_dead_letter_that_takes_long_to_store_stays_ours() {
     let (settled, ()) = tokio::join!(delivery.settle(&letter), waiting);
     assert_eq!(settled.unwrap_err().kind(), SettleErrorKind::Unconfirmed);
     assert_eq!(nats.dead_letters().await.len(), 1);
+}
+
+/// It begins with number 1 again.
+#[tokio::test]
+async fn dead_letters_of_a_stream_that_was_made_anew_are_others() {
+    let nats = Nats::start().await;
+    for body in ["one", "two"] {
+        nats.publish([body]).await;
+        let mut source = nats.source(4).await;
+        let mut delivery = next(&mut source, 4).await.unwrap();
+        assert_eq!(delivery.payload().sequence(), 1);
+        delivery.settle(&dead("poison")).await.unwrap();
+        nats.context.delete_stream(STREAM).await.unwrap();
+        nats.make_stream(STREAM, "orders.>").await;
+        nats.make_consumer(usual()).await;
+    }
+    let letters = nats.dead_letters().await;
+    let bodies: Vec<&[u8]> = letters.iter().map(|(body, _)| &body[..]).collect();
+    assert_eq!(bodies, [b"one", b"two"]);
 }
 
 #[tokio::test]

@@ -76,6 +76,12 @@ impl Message {
     }
 }
 
+impl Message {
+    pub(super) fn place(&self) -> Place {
+        self.parts.place
+    }
+}
+
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
