@@ -19,7 +19,11 @@ use buttress::consumer::{
     Delivery as _, Settle, Source as _,
     nats::{DeadLetters, Delivery, Error, Source, SourceBuilder},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use crate::nats_server::NatsServer;
 
@@ -88,6 +92,19 @@ impl Nats {
         for body in bodies {
             self.context.publish("orders.a", body.into()).await.unwrap().await.unwrap();
         }
+    }
+
+    /// With headers that no client would write.
+    pub(crate) async fn publish_raw(&self, headers: &str, body: &str) {
+        let address = self.url.strip_prefix("nats://").unwrap();
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let connect = "CONNECT {\"verbose\":false,\"headers\":true}\r\n";
+        let (head, whole) = (headers.len(), headers.len() + body.len());
+        let publish = format!("HPUB orders.a {head} {whole}\r\n{headers}{body}\r\n");
+        let said = format!("{connect}{publish}PING\r\n");
+        connection.write_all(said.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(connection).lines();
+        while lines.next_line().await.unwrap().expect("the server closed it") != "PONG" {}
     }
 
     pub(crate) async fn info(&self) -> Info {

@@ -10,7 +10,8 @@ use buttress::consumer::{
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{
-    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing, stream_of, usual,
+    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing, stream_of,
+    usual,
 };
 
 fn dead(reason: &str) -> Settle {
@@ -67,6 +68,22 @@ async fn a_retry_comes_when_it_is_due_and_counts() {
     assert_eq!(second.attempt(), Some(2));
     ack(second).await;
     assert_eq!(nats.left().await, 0);
+}
+
+/// A heartbeat that was on its way is late, and would put off the retry.
+#[tokio::test]
+async fn a_retry_is_not_put_off_by_a_late_heartbeat() {
+    let nats = Nats::with_ack_wait(Duration::from_secs(5)).await;
+    nats.publish(["one"]).await;
+    let mut source = nats.source(4).await;
+    let mut first = next(&mut source, 4).await.unwrap();
+    let heartbeat = first.extend();
+    first.settle(&Settle::Retry { after: 300 * MS }).await.unwrap();
+    heartbeat.await.unwrap();
+    let asked = Instant::now();
+    let second = next(&mut source, 4).await.unwrap();
+    assert!(asked.elapsed() < 2000 * MS, "came after {:?}", asked.elapsed());
+    ack(second).await;
 }
 
 #[tokio::test]
@@ -137,10 +154,10 @@ async fn a_dead_letter_is_stored_before_the_original_is_acknowledged() {
 async fn the_same_dead_letter_of_two_deliveries_is_stored_once() {
     let nats = Nats::with_ack_wait(300 * MS).await;
     nats.publish(["poison"]).await;
-    let mut source = nats.source(4).await;
-    let mut first = next(&mut source, 4).await.unwrap();
-    // Its time is up, and it is delivered again, before it is settled.
-    let mut second = next(&mut source, 4).await.unwrap();
+    let (mut source, mut another) = (nats.source(4).await, nats.source(4).await);
+    let mut first = next(&mut source, 1).await.unwrap();
+    // Its time is up, and it is delivered again, to somebody else, before it is settled.
+    let mut second = next(&mut another, 4).await.unwrap();
     assert_eq!(second.attempt(), Some(2));
     first.settle(&dead("poison")).await.unwrap();
     second.settle(&dead("poison")).await.unwrap();
@@ -186,6 +203,34 @@ async fn dead_letters_of_a_stream_that_was_made_anew_are_others() {
     assert_eq!(bodies, [b"one", b"two"]);
 }
 
+/// What is held while a stream goes and comes again, as one in memory does with its server.
+#[tokio::test]
+async fn a_delivery_of_a_stream_that_was_made_anew_settles_nothing_of_the_new_one() {
+    let nats = Nats::with_ack_wait(Duration::from_secs(30)).await;
+    nats.publish(["a", "b"]).await;
+    let mut source = nats.source(4).await;
+    let mut old = [next(&mut source, 4).await.unwrap(), next(&mut source, 3).await.unwrap()];
+    nats.context.delete_stream(STREAM).await.unwrap();
+    nats.make_stream(STREAM, "orders.>").await;
+    nats.make_consumer(usual()).await;
+    nats.publish(["c", "d"]).await;
+    let new = next_delivery(&mut source, 2).await;
+    assert_eq!((body(&new), new.payload().sequence()), ("c".to_owned(), 1));
+    let also_new = next_delivery(&mut source, 1).await;
+
+    let error = old[0].settle(&Settle::Ack).await.unwrap_err();
+    assert_eq!(error.kind(), SettleErrorKind::Lost, "{error}");
+    assert_eq!(nats.left().await, 2, "one of the new ones was acknowledged");
+    // A copy of it is kept all the same: there is nobody else who has it.
+    let error = old[1].settle(&dead("poison")).await.unwrap_err();
+    assert_eq!(error.kind(), SettleErrorKind::Lost, "{error}");
+    assert_eq!(nats.dead_letters().await[0].0, "b");
+    drop(old);
+    ack(new).await;
+    ack(also_new).await;
+    assert_eq!(nats.left().await, 0);
+}
+
 #[tokio::test]
 async fn a_terminated_message_does_not_come_again() {
     let nats = Nats::with_ack_wait(300 * MS).await;
@@ -204,19 +249,40 @@ async fn a_terminated_message_does_not_come_again() {
 async fn a_delivery_that_is_extended_stays_ours() {
     let nats = Nats::with_ack_wait(600 * MS).await;
     nats.publish(["slow"]).await;
-    let mut source = nats.source(4).await;
+    let (mut source, mut another) = (nats.source(4).await, nats.source(4).await);
     let every = source.extend_every().unwrap();
     assert_eq!(every, 200 * MS);
-    let slow = next(&mut source, 4).await.unwrap();
+    let slow = next(&mut source, 1).await.unwrap();
     for _ in 0..10 {
-        nothing(&mut source, 3, every).await;
+        nothing(&mut another, 4, every).await;
         slow.extend().await.unwrap();
     }
     // The proof that it was this that kept it.
-    let again = next(&mut source, 3).await.unwrap();
+    let again = next(&mut another, 4).await.unwrap();
     assert_eq!((again.attempt(), body(&again)), (Some(2), "slow".to_owned()));
     // Late, and taken all the same.
     ack(slow).await;
+    assert_eq!(nats.left().await, 0);
+}
+
+/// It is being handled: nobody shall do so a second time beside that.
+#[tokio::test]
+async fn what_comes_again_while_it_is_in_hand_is_not_handed_over() {
+    let nats = Nats::with_ack_wait(300 * MS).await;
+    nats.publish(["a", "b"]).await;
+    let mut source = nats.source(4).await;
+    let first = next(&mut source, 4).await.unwrap();
+    let second = next(&mut source, 3).await.unwrap();
+    // Nobody extends them.
+    nothing(&mut source, 2, 1000 * MS).await;
+    ack(first).await;
+    assert_eq!(nats.left().await, 1);
+    // Given up, as what could not be settled is.
+    drop(second);
+    let again = next(&mut source, 4).await.unwrap();
+    assert_eq!(body(&again), "b");
+    assert!(again.attempt() > Some(2), "{again:?}");
+    ack(again).await;
     assert_eq!(nats.left().await, 0);
 }
 

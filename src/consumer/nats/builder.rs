@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_nats::jetstream::{Context, context::GetStreamByNameErrorKind};
 use tokio::time::timeout;
 
-use super::{Error, Message, Source, link::Link, source, terms::matches};
+use super::{Error, Message, Source, in_hand::InHand, link::Link, source, terms::matches};
 use crate::error::{BoxError, ConfigError};
 
 /// What errors about the settings are about.
@@ -156,6 +156,7 @@ impl SourceBuilder {
             acks: self.acks,
             confirm_within: self.confirm_within,
             ordering_key: self.ordering_key,
+            in_hand: InHand::default(),
         });
         let subscription = source::subscribe(Arc::clone(&link), self.prefetch).await?;
         let config = &subscription.consumer.cached_info().config;

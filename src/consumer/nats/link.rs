@@ -1,14 +1,16 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, HeaderMap, Request, Statistics, Subject, client::RequestErrorKind, connection::State,
+    Client, HeaderMap, Request, Statistics, Subject,
+    client::RequestErrorKind,
+    connection::State,
     jetstream::{AckKind, Context},
 };
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use tokio::time::timeout;
 
-use super::{Acks, DeadLetters, Error, Message};
+use super::{Acks, DeadLetters, Error, Message, in_hand::InHand};
 use crate::consumer::SettleError;
 
 /// How long it takes at most to notice that a connection was lost and made anew, and with it a
@@ -27,6 +29,7 @@ pub(super) struct Link {
     pub(super) acks: Acks,
     pub(super) confirm_within: Duration,
     pub(super) ordering_key: fn(&Message) -> Option<&[u8]>,
+    pub(super) in_hand: InHand,
 }
 
 impl Link {

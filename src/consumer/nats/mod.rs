@@ -120,6 +120,7 @@ mod builder;
 mod dead_letter;
 mod delivery;
 mod error;
+mod in_hand;
 mod link;
 mod message;
 mod pull;
