@@ -94,13 +94,13 @@ impl Nats {
         }
     }
 
-    /// With headers that no client would write.
-    pub(crate) async fn publish_raw(&self, headers: &str, body: &str) {
+    /// Nothing but headers, which no client would write.
+    pub(crate) async fn publish_raw(&self, headers: &str) {
         let address = self.url.strip_prefix("nats://").unwrap();
         let mut connection = TcpStream::connect(address).await.unwrap();
         let connect = "CONNECT {\"verbose\":false,\"headers\":true}\r\n";
-        let (head, whole) = (headers.len(), headers.len() + body.len());
-        let publish = format!("HPUB orders.a {head} {whole}\r\n{headers}{body}\r\n");
+        let bytes = headers.len();
+        let publish = format!("HPUB orders.a {bytes} {bytes}\r\n{headers}\r\n");
         let said = format!("{connect}{publish}PING\r\n");
         connection.write_all(said.as_bytes()).await.unwrap();
         let mut lines = BufReader::new(connection).lines();

@@ -72,4 +72,9 @@ async fn settings_out_of_range_are_refused() {
     assert_eq!(error.to_string(), "nats source: prefetch must be at least 1, but is 0");
     let error = nats.builder().confirm_within(Duration::ZERO).open().await.unwrap_err();
     assert_eq!(error.to_string(), "nats source: confirm_within must be above zero, but is 0ns");
+    for subject in ["", "dead letters", "dead.", "dead.*", ">"] {
+        let refusal = refusal(&nats, CONSUMER, DeadLetters::to(subject)).await;
+        let expected = "nats source: dead_letters must be a subject, without wildcards, but is";
+        assert_eq!(refusal, format!("{expected} {subject:?}"));
+    }
 }

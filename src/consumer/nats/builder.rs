@@ -1,6 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{Context, context::GetStreamByNameErrorKind};
+use async_nats::{
+    Subject,
+    jetstream::{Context, context::GetStreamByNameErrorKind},
+};
 use tokio::time::timeout;
 
 use super::{Error, Message, Source, in_hand::InHand, link::Link, source, terms::matches};
@@ -13,8 +16,9 @@ const POLICY: &str = "nats source";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadLetters {
-    /// It is published to this subject, which a stream must store, with its own headers, the reason and
-    /// where it came from. The original is acknowledged when the stream has confirmed that.
+    /// It is published to this subject, which a stream must store and confirm (no `no_ack`), with its own
+    /// headers, the reason and where it came from. The original is acknowledged when it has been. Until
+    /// then it stays in hand, and where the stream is full, say, that is for as long as it is.
     Publish(String),
     /// The server is told to deliver it no more, and no copy is made. In a stream with limits it stays
     /// where it is until they are reached; a work queue drops it.
@@ -144,6 +148,13 @@ impl SourceBuilder {
             return Err(
                 ConfigError::new(POLICY, "confirm_within", rule, self.confirm_within).into()
             );
+        }
+        if let DeadLetters::Publish(subject) = &self.dead_letters {
+            let is_wild = subject.split('.').any(|token| matches!(token, "*" | ">"));
+            if is_wild || Subject::validated(subject).is_err() {
+                let rule = "must be a subject, without wildcards";
+                return Err(ConfigError::new(POLICY, "dead_letters", rule, subject).into());
+            }
         }
         let client = self.context.client();
         let link = Arc::new(Link {

@@ -71,9 +71,7 @@ impl ConsumerDelivery for Delivery {
     async fn settle(&mut self, settle: &Settle) -> Result<(), SettleError> {
         match settle {
             Settle::Ack => self.acknowledge(AckKind::Ack).await,
-            Settle::Retry { after } => {
-                self.give_back((!after.is_zero()).then_some(*after)).await
-            }
+            Settle::Retry { after } => self.give_back((!after.is_zero()).then_some(*after)).await,
             Settle::Release => self.give_back(None).await,
             Settle::DeadLetter { reason } => match &self.link.dead_letters {
                 DeadLetters::Terminate => self.acknowledge(AckKind::Term).await,
