@@ -56,6 +56,13 @@ async fn dead_letters_must_have_a_place_and_not_come_back() {
     let round = refusal(&nats, CONSUMER, DeadLetters::to("orders.dead")).await;
     assert!(round.contains("would be given its own dead letters, \"orders.dead\""), "{round}");
 
+    // The stream of a work queue drops what is acknowledged, and its copy would be empty.
+    nats.make_consumer(pull::Config { headers_only: true, ..named("bodiless") }).await;
+    let empty = refusal(&nats, "bodiless", DeadLetters::to("dead.orders")).await;
+    assert!(empty.contains("its headers_only keeps the payload from its dead letters"), "{empty}");
+    let terminate = DeadLetters::Terminate;
+    Source::builder(nats.context.clone(), STREAM, "bodiless", terminate).open().await.unwrap();
+
     let filtered = pull::Config { filter_subject: "orders.new.*".to_owned(), ..named("filtered") };
     nats.make_consumer(filtered).await;
     let round = refusal(&nats, "filtered", DeadLetters::to("orders.new.dead")).await;
