@@ -81,7 +81,7 @@ impl ConsumerDelivery for Delivery {
                         let payload = self.message.payload().clone();
                         let store = self.link.store(subject.as_str().into(), headers, payload);
                         // Nobody else extends it while it is being settled.
-                        self.link.extending(&self.reply, self.extend_every / 2, store).await?;
+                        self.link.extending(&self.reply, self.extend_every, store).await?;
                         self.stored = true;
                     }
                     self.acknowledge(AckKind::Ack).await

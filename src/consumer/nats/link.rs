@@ -98,7 +98,7 @@ impl Link {
     }
 
     /// Does something that may take longer than the server waits to hear of a delivery, and tells it
-    /// meanwhile.
+    /// before that and meanwhile.
     pub(super) async fn extending<F: Future>(
         &self,
         reply: &Subject,
@@ -107,11 +107,11 @@ impl Link {
     ) -> F::Output {
         let mut work = pin!(work);
         loop {
+            // Where it does not get through another follows, as when the consumer extends it.
+            let _ = self.send(reply.clone(), AckKind::Progress.into()).await;
             if let Ok(output) = timeout(every, work.as_mut()).await {
                 return output;
             }
-            // Where it does not get through another follows, as when the consumer extends it.
-            let _ = self.send(reply.clone(), AckKind::Progress.into()).await;
         }
     }
 

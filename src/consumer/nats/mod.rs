@@ -75,7 +75,7 @@
 //!   extended (`+WPI`) at least every third of it, so it need not be longer than the slowest handler: it is
 //!   how long a message waits after a crash. Of a `backoff`, which nats-server 2.9 does not allow without a
 //!   `max_deliver`, it is the shortest wait that counts.
-//! - **Twice in hand** no message is. One that comes again while it is in hand, as after the connection was
+//! - **No message is twice in hand.** One that comes again while it is in hand, as after the connection was
 //!   lost, or the server stood still, for longer than `ack_wait`, is not handed over: settling the first is
 //!   settling it. It counts as a delivery.
 //! - **Retries** are a `-NAK` with the delay, and the server keeps the message back. It counts
@@ -118,8 +118,9 @@
 //!   own.
 //! - **Headers that the client cannot read**, of another encoding than UTF-8 say, break its connection, each
 //!   time the message comes; what was on its way behind it has then spent a delivery, and may never arrive.
-//!   The server takes such headers from whoever publishes them, and the message must be deleted from the
-//!   stream.
+//!   A carriage return within a value ends the client for good, with a panic in its task: the status shows
+//!   that it is closed, and only a new one helps. The server takes such headers from whoever publishes them,
+//!   and the message must be deleted from the stream.
 //! - **A dead letter must fit.** Its headers make it larger than the message; one that was within
 //!   some 2 kB of the server's `max_payload` cannot be stored, and stays in hand with an error in the
 //!   status.
