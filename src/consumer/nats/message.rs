@@ -74,9 +74,7 @@ impl Message {
     pub fn published(&self) -> Duration {
         Duration::from_nanos(self.parts.place.published)
     }
-}
 
-impl Message {
     pub(super) fn place(&self) -> Place {
         self.parts.place
     }

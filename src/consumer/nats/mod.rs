@@ -116,6 +116,9 @@
 //! - **One consumer's order is one process's.** Two processes that pull from one durable consumer share
 //!   its messages, whatever their keys; so for order run one of them, or give each subjects of its
 //!   own.
+//! - **A connection that is lost takes along what was on its way.** Those messages come again when `ack_wait` is
+//!   over: with a count one higher, and behind later ones that were asked for on the new connection, so order
+//!   is not kept there.
 //! - **Headers that the client cannot read**, of another encoding than UTF-8 say, break its connection, each
 //!   time the message comes; what was on its way behind it has then spent a delivery, and may never arrive.
 //!   A carriage return within a value ends the client for good, with a panic in its task: the status shows
