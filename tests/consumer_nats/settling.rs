@@ -168,17 +168,17 @@ async fn the_same_dead_letter_of_two_deliveries_is_stored_once() {
 /// Nobody but the settlement extends it meanwhile.
 #[tokio::test]
 async fn a_dead_letter_that_takes_long_to_store_stays_ours() {
-    let nats = Nats::with_ack_wait(600 * MS).await;
+    let nats = Nats::with_ack_wait(1000 * MS).await;
     nats.publish(["poison"]).await;
     // It stores what it is given, and never says so.
     nats.context.delete_stream("DEAD").await.unwrap();
     let silent = stream::Config { no_ack: true, ..stream_of("DEAD", "dead.>") };
     nats.context.create_stream(silent).await.unwrap();
-    let mut source = nats.builder().confirm_within(2000 * MS).open().await.unwrap();
+    let mut source = nats.builder().confirm_within(3000 * MS).open().await.unwrap();
     let mut another = nats.source(4).await;
     let mut delivery = next(&mut source, 4).await.unwrap();
     let letter = dead("poison");
-    let waiting = nothing(&mut another, 4, 1900 * MS);
+    let waiting = nothing(&mut another, 4, 2900 * MS);
     let (settled, ()) = tokio::join!(delivery.settle(&letter), waiting);
     assert_eq!(settled.unwrap_err().kind(), SettleErrorKind::Unconfirmed);
     assert_eq!(nats.dead_letters().await.len(), 1);
