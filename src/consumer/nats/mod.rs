@@ -96,7 +96,9 @@
 //!
 //! - **It forgets.** A server that is killed has not written down the acknowledgements of the last tenth of
 //!   a second, confirmed or not, and delivers those messages again; nor what it delivered in it, so that it
-//!   may count one too few, and confirms an acknowledgement that it then has no use for. (Measured on a server alone; what
+//!   may count one too few, and confirms an acknowledgement that it then has no use for. After
+//!   seven of some ninety kills it came back as if next to none of the consumer's acknowledgements had been
+//!   made. (Measured on a server alone; what
 //!   replicas save of that was not.) And it leaves what it stores in the cache of the operating system
 //!   for a while: a machine that loses power loses messages that were confirmed. See `sync_interval` of
 //!   the server.
