@@ -19,7 +19,11 @@ use buttress::consumer::{
     Delivery as _, Settle, Source as _,
     nats::{DeadLetters, Delivery, Error, Source, SourceBuilder},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use crate::nats_server::NatsServer;
 
@@ -62,12 +66,7 @@ impl Nats {
     }
 
     pub(crate) async fn make_stream(&self, name: &str, subjects: &str) {
-        let config = stream::Config {
-            name: name.to_owned(),
-            subjects: vec![subjects.to_owned()],
-            ..stream::Config::default()
-        };
-        self.context.create_stream(config).await.unwrap();
+        self.context.create_stream(stream_of(name, subjects)).await.unwrap();
     }
 
     pub(crate) async fn make_consumer(&self, config: pull::Config) {
@@ -93,6 +92,19 @@ impl Nats {
         for body in bodies {
             self.context.publish("orders.a", body.into()).await.unwrap().await.unwrap();
         }
+    }
+
+    /// Nothing but headers, which no client would write.
+    pub(crate) async fn publish_raw(&self, headers: &str) {
+        let address = self.url.strip_prefix("nats://").unwrap();
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let connect = "CONNECT {\"verbose\":false,\"headers\":true}\r\n";
+        let bytes = headers.len();
+        let publish = format!("HPUB orders.a {bytes} {bytes}\r\n{headers}\r\n");
+        let said = format!("{connect}{publish}PING\r\n");
+        connection.write_all(said.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(connection).lines();
+        while lines.next_line().await.unwrap().expect("the server closed it") != "PONG" {}
     }
 
     pub(crate) async fn info(&self) -> Info {
@@ -150,6 +162,14 @@ impl Nats {
 
     pub(crate) fn restart(&self) {
         self.server.as_ref().expect("somebody else's").lock().unwrap().restart().unwrap();
+    }
+}
+
+pub(crate) fn stream_of(name: &str, subjects: &str) -> stream::Config {
+    stream::Config {
+        name: name.to_owned(),
+        subjects: vec![subjects.to_owned()],
+        ..stream::Config::default()
     }
 }
 

@@ -94,6 +94,29 @@ async fn a_server_that_stands_still_is_noticed_and_its_requests_stand() {
     assert_eq!(nats.left().await, 0);
 }
 
+/// It takes what is in hand for lost, and delivers all of it again before it hears a word.
+#[tokio::test]
+async fn after_a_server_stood_still_past_ack_wait_nothing_is_twice_in_hand() {
+    let nats = Nats::with_ack_wait(1000 * MS).await;
+    nats.publish(["a", "b", "c"]).await;
+    let mut source = nats.source(4).await;
+    let mut in_hand = Vec::new();
+    for taken in 0..3 {
+        in_hand.push(next(&mut source, 4 - taken).await.unwrap());
+    }
+    nats.signal("STOP");
+    sleep(1500 * MS).await;
+    nats.signal("CONT");
+    nothing(&mut source, 1, 500 * MS).await;
+    for delivery in in_hand {
+        ack(delivery).await;
+    }
+    assert_eq!(nats.left().await, 0);
+    nats.publish(["d"]).await;
+    let delivery = next_delivery(&mut source, 4).await;
+    assert_eq!((body(&delivery), delivery.attempt()), ("d".to_owned(), Some(1)));
+}
+
 #[tokio::test]
 async fn a_consumer_that_vanished_is_an_error_until_it_is_back() {
     let nats = Nats::start().await;

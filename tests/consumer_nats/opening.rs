@@ -56,6 +56,13 @@ async fn dead_letters_must_have_a_place_and_not_come_back() {
     let round = refusal(&nats, CONSUMER, DeadLetters::to("orders.dead")).await;
     assert!(round.contains("would be given its own dead letters, \"orders.dead\""), "{round}");
 
+    // The stream of a work queue drops what is acknowledged, and its copy would be empty.
+    nats.make_consumer(pull::Config { headers_only: true, ..named("bodiless") }).await;
+    let empty = refusal(&nats, "bodiless", DeadLetters::to("dead.orders")).await;
+    assert!(empty.contains("its headers_only keeps the payload from its dead letters"), "{empty}");
+    let terminate = DeadLetters::Terminate;
+    Source::builder(nats.context.clone(), STREAM, "bodiless", terminate).open().await.unwrap();
+
     let filtered = pull::Config { filter_subject: "orders.new.*".to_owned(), ..named("filtered") };
     nats.make_consumer(filtered).await;
     let round = refusal(&nats, "filtered", DeadLetters::to("orders.new.dead")).await;
@@ -72,4 +79,9 @@ async fn settings_out_of_range_are_refused() {
     assert_eq!(error.to_string(), "nats source: prefetch must be at least 1, but is 0");
     let error = nats.builder().confirm_within(Duration::ZERO).open().await.unwrap_err();
     assert_eq!(error.to_string(), "nats source: confirm_within must be above zero, but is 0ns");
+    for subject in ["", "dead letters", "dead.", "dead.*", ">"] {
+        let refusal = refusal(&nats, CONSUMER, DeadLetters::to(subject)).await;
+        let expected = "nats source: dead_letters must be a subject, without wildcards, but is";
+        assert_eq!(refusal, format!("{expected} {subject:?}"));
+    }
 }

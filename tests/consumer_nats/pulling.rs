@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::consumer::Source as _;
+use buttress::consumer::{Delivery as _, Source as _};
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{MS, Nats, ack, body, eventually, next, nothing};
@@ -96,6 +96,24 @@ async fn room_for_one_is_asked_for_when_nothing_else_is_to_come() {
     in_hand.push(next(&mut source, 1).await.unwrap());
     assert!(asked.elapsed() < 500 * MS, "{:?}", asked.elapsed());
     drop(in_hand);
+}
+
+/// Whoever publishes may write there what he likes, and a stream keeps it.
+#[tokio::test]
+async fn what_a_publisher_writes_into_the_status_line_is_not_the_servers_word() {
+    let nats = Nats::with_ack_wait(Duration::from_secs(30)).await;
+    let lines = ["NATS/1.0 408 Request Timeout", "NATS/1.0 100 Idle Heartbeat", "NATS/1.0 503"];
+    for line in lines {
+        nats.publish_raw(&format!("{line}\r\nCustomer: 7\r\n\r\n")).await;
+    }
+    let mut source = nats.source(4).await;
+    for taken in 0..lines.len() {
+        let delivery = next(&mut source, 4 - taken).await.unwrap();
+        assert_eq!(body(&delivery), "");
+        assert_eq!(delivery.payload().header("Customer"), Some("7"));
+        ack(delivery).await;
+    }
+    assert_eq!(nats.left().await, 0);
 }
 
 /// Longer than a request waits: the next one follows by itself.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream::stream};
 use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind, Source as _,
     nats::{Acks, DeadLetters, Source},
@@ -10,7 +10,8 @@ use buttress::consumer::{
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{
-    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing,
+    CONSUMER, MS, Nats, STREAM, ack, body, eventually, next, next_delivery, nothing, stream_of,
+    usual,
 };
 
 fn dead(reason: &str) -> Settle {
@@ -69,6 +70,22 @@ async fn a_retry_comes_when_it_is_due_and_counts() {
     assert_eq!(nats.left().await, 0);
 }
 
+/// A heartbeat that was on its way is late, and would put off the retry.
+#[tokio::test]
+async fn a_retry_is_not_put_off_by_a_late_heartbeat() {
+    let nats = Nats::with_ack_wait(Duration::from_secs(5)).await;
+    nats.publish(["one"]).await;
+    let mut source = nats.source(4).await;
+    let mut first = next(&mut source, 4).await.unwrap();
+    let heartbeat = first.extend();
+    first.settle(&Settle::Retry { after: 300 * MS }).await.unwrap();
+    heartbeat.await.unwrap();
+    let asked = Instant::now();
+    let second = next(&mut source, 4).await.unwrap();
+    assert!(asked.elapsed() < 2000 * MS, "came after {:?}", asked.elapsed());
+    ack(second).await;
+}
+
 #[tokio::test]
 async fn what_is_released_comes_at_once_and_counts() {
     let nats = Nats::start().await;
@@ -107,7 +124,6 @@ async fn a_dead_letter_keeps_the_message_and_says_why() {
         ("Buttress-Consumer", CONSUMER),
         ("Buttress-Sequence", "1"),
         ("Buttress-Deliveries", "1"),
-        ("Nats-Msg-Id", "dead:ORDERS:worker:1"),
     ] {
         assert_eq!(headers.get(name).map(async_nats::HeaderValue::as_str), Some(value), "{name}");
     }
@@ -138,14 +154,80 @@ async fn a_dead_letter_is_stored_before_the_original_is_acknowledged() {
 async fn the_same_dead_letter_of_two_deliveries_is_stored_once() {
     let nats = Nats::with_ack_wait(300 * MS).await;
     nats.publish(["poison"]).await;
-    let mut source = nats.source(4).await;
-    let mut first = next(&mut source, 4).await.unwrap();
-    // Its time is up, and it is delivered again, before it is settled.
-    let mut second = next(&mut source, 4).await.unwrap();
+    let (mut source, mut another) = (nats.source(4).await, nats.source(4).await);
+    let mut first = next(&mut source, 1).await.unwrap();
+    // Its time is up, and it is delivered again, to somebody else, before it is settled.
+    let mut second = next(&mut another, 4).await.unwrap();
     assert_eq!(second.attempt(), Some(2));
     first.settle(&dead("poison")).await.unwrap();
     second.settle(&dead("poison")).await.unwrap();
     assert_eq!(nats.dead_letters().await.len(), 1);
+    assert_eq!(nats.left().await, 0);
+}
+
+/// Nobody but the settlement extends it meanwhile.
+#[tokio::test]
+async fn a_dead_letter_that_takes_long_to_store_stays_ours() {
+    let nats = Nats::with_ack_wait(1000 * MS).await;
+    nats.publish(["poison"]).await;
+    // It stores what it is given, and never says so.
+    nats.context.delete_stream("DEAD").await.unwrap();
+    let silent = stream::Config { no_ack: true, ..stream_of("DEAD", "dead.>") };
+    nats.context.create_stream(silent).await.unwrap();
+    let mut source = nats.builder().confirm_within(3000 * MS).open().await.unwrap();
+    let mut another = nats.source(4).await;
+    let mut delivery = next(&mut source, 4).await.unwrap();
+    let letter = dead("poison");
+    let waiting = nothing(&mut another, 4, 2900 * MS);
+    let (settled, ()) = tokio::join!(delivery.settle(&letter), waiting);
+    assert_eq!(settled.unwrap_err().kind(), SettleErrorKind::Unconfirmed);
+    assert_eq!(nats.dead_letters().await.len(), 1);
+}
+
+/// It begins with number 1 again.
+#[tokio::test]
+async fn dead_letters_of_a_stream_that_was_made_anew_are_others() {
+    let nats = Nats::start().await;
+    for body in ["one", "two"] {
+        nats.publish([body]).await;
+        let mut source = nats.source(4).await;
+        let mut delivery = next(&mut source, 4).await.unwrap();
+        assert_eq!(delivery.payload().sequence(), 1);
+        delivery.settle(&dead("poison")).await.unwrap();
+        nats.context.delete_stream(STREAM).await.unwrap();
+        nats.make_stream(STREAM, "orders.>").await;
+        nats.make_consumer(usual()).await;
+    }
+    let letters = nats.dead_letters().await;
+    let bodies: Vec<&[u8]> = letters.iter().map(|(body, _)| &body[..]).collect();
+    assert_eq!(bodies, [b"one", b"two"]);
+}
+
+/// What is held while a stream goes and comes again, as one in memory does with its server.
+#[tokio::test]
+async fn a_delivery_of_a_stream_that_was_made_anew_settles_nothing_of_the_new_one() {
+    let nats = Nats::with_ack_wait(Duration::from_secs(30)).await;
+    nats.publish(["a", "b"]).await;
+    let mut source = nats.source(4).await;
+    let mut old = [next(&mut source, 4).await.unwrap(), next(&mut source, 3).await.unwrap()];
+    nats.context.delete_stream(STREAM).await.unwrap();
+    nats.make_stream(STREAM, "orders.>").await;
+    nats.make_consumer(usual()).await;
+    nats.publish(["c", "d"]).await;
+    let new = next_delivery(&mut source, 2).await;
+    assert_eq!((body(&new), new.payload().sequence()), ("c".to_owned(), 1));
+    let also_new = next_delivery(&mut source, 1).await;
+
+    let error = old[0].settle(&Settle::Ack).await.unwrap_err();
+    assert_eq!(error.kind(), SettleErrorKind::Lost, "{error}");
+    assert_eq!(nats.left().await, 2, "one of the new ones was acknowledged");
+    // A copy of it is kept all the same: there is nobody else who has it.
+    let error = old[1].settle(&dead("poison")).await.unwrap_err();
+    assert_eq!(error.kind(), SettleErrorKind::Lost, "{error}");
+    assert_eq!(nats.dead_letters().await[0].0, "b");
+    drop(old);
+    ack(new).await;
+    ack(also_new).await;
     assert_eq!(nats.left().await, 0);
 }
 
@@ -167,19 +249,40 @@ async fn a_terminated_message_does_not_come_again() {
 async fn a_delivery_that_is_extended_stays_ours() {
     let nats = Nats::with_ack_wait(600 * MS).await;
     nats.publish(["slow"]).await;
-    let mut source = nats.source(4).await;
+    let (mut source, mut another) = (nats.source(4).await, nats.source(4).await);
     let every = source.extend_every().unwrap();
     assert_eq!(every, 200 * MS);
-    let slow = next(&mut source, 4).await.unwrap();
+    let slow = next(&mut source, 1).await.unwrap();
     for _ in 0..10 {
-        nothing(&mut source, 3, every).await;
+        nothing(&mut another, 4, every).await;
         slow.extend().await.unwrap();
     }
     // The proof that it was this that kept it.
-    let again = next(&mut source, 3).await.unwrap();
+    let again = next(&mut another, 4).await.unwrap();
     assert_eq!((again.attempt(), body(&again)), (Some(2), "slow".to_owned()));
     // Late, and taken all the same.
     ack(slow).await;
+    assert_eq!(nats.left().await, 0);
+}
+
+/// It is being handled: nobody shall do so a second time beside that.
+#[tokio::test]
+async fn what_comes_again_while_it_is_in_hand_is_not_handed_over() {
+    let nats = Nats::with_ack_wait(300 * MS).await;
+    nats.publish(["a", "b"]).await;
+    let mut source = nats.source(4).await;
+    let first = next(&mut source, 4).await.unwrap();
+    let second = next(&mut source, 3).await.unwrap();
+    // Nobody extends them.
+    nothing(&mut source, 2, 1000 * MS).await;
+    ack(first).await;
+    assert_eq!(nats.left().await, 1);
+    // Given up, as what could not be settled is.
+    drop(second);
+    let again = next(&mut source, 4).await.unwrap();
+    assert_eq!(body(&again), "b");
+    assert!(again.attempt() > Some(2), "{again:?}");
+    ack(again).await;
     assert_eq!(nats.left().await, 0);
 }
 

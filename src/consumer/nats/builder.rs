@@ -1,9 +1,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{Context, context::GetStreamByNameErrorKind};
+use async_nats::{
+    Subject,
+    jetstream::{Context, consumer, context::GetStreamByNameErrorKind},
+};
 use tokio::time::timeout;
 
-use super::{Error, Message, Source, link::Link, source, terms::matches};
+use super::{Error, Message, Source, in_hand::InHand, link::Link, source, terms::matches};
 use crate::error::{BoxError, ConfigError};
 
 /// What errors about the settings are about.
@@ -14,7 +17,9 @@ const POLICY: &str = "nats source";
 #[non_exhaustive]
 pub enum DeadLetters {
     /// It is published to this subject, which a stream must store, with its own headers, the reason and
-    /// where it came from. The original is acknowledged when the stream has confirmed that.
+    /// where it came from. The original is acknowledged when the stream has confirmed that, and stays in
+    /// hand until then: while the stream is full, say, or for ever if it has `no_ack`. (One whose
+    /// retention is by interest confirms what it does not keep, as long as it has no consumer.)
     Publish(String),
     /// The server is told to deliver it no more, and no copy is made. In a stream with limits it stays
     /// where it is until they are reached; a work queue drops it.
@@ -133,7 +138,8 @@ impl SourceBuilder {
     /// - It has a `max_deliver`, at which the server drops a message.
     /// - It is not durable, so the server deletes it while the source pauses.
     /// - Its `max_ack_pending` is below the prefetch.
-    /// - No stream stores the subject of the dead letters, or the consumer would get them itself.
+    /// - No stream stores the subject of the dead letters, or the consumer would get them itself, or it is
+    ///   given `headers_only`, and has no payload for them.
     pub async fn open(self) -> Result<Source, Error> {
         if self.prefetch == 0 {
             let rule = "must be at least 1";
@@ -144,6 +150,13 @@ impl SourceBuilder {
             return Err(
                 ConfigError::new(POLICY, "confirm_within", rule, self.confirm_within).into()
             );
+        }
+        if let DeadLetters::Publish(subject) = &self.dead_letters {
+            let is_wild = subject.split('.').any(|token| matches!(token, "*" | ">"));
+            if is_wild || Subject::validated(subject).is_err() {
+                let rule = "must be a subject, without wildcards";
+                return Err(ConfigError::new(POLICY, "dead_letters", rule, subject).into());
+            }
         }
         let client = self.context.client();
         let link = Arc::new(Link {
@@ -156,20 +169,16 @@ impl SourceBuilder {
             acks: self.acks,
             confirm_within: self.confirm_within,
             ordering_key: self.ordering_key,
+            in_hand: InHand::default(),
         });
         let subscription = source::subscribe(Arc::clone(&link), self.prefetch).await?;
-        let config = &subscription.consumer.cached_info().config;
-        let filters = config.filter_subjects.iter().chain([&config.filter_subject]);
-        check_dead_letters(&link, filters.filter(|filter| !filter.is_empty())).await?;
+        check_dead_letters(&link, &subscription.consumer.cached_info().config).await?;
         Ok(Source::new(link, self.prefetch, subscription))
     }
 }
 
-/// Dead letters must be stored somewhere, and not be handled as messages again.
-async fn check_dead_letters<'a>(
-    link: &Link,
-    filters: impl Iterator<Item = &'a String> + Clone,
-) -> Result<(), Error> {
+/// Dead letters must be whole, be stored somewhere, and not be handled as messages again.
+async fn check_dead_letters(link: &Link, config: &consumer::Config) -> Result<(), Error> {
     let DeadLetters::Publish(subject) = &link.dead_letters else { return Ok(()) };
     let unsuitable = |reason: String| Error::Unsuitable {
         stream: link.stream.clone(),
@@ -181,6 +190,10 @@ async fn check_dead_letters<'a>(
         consumer: link.consumer.clone(),
         cause: format!("looking for the stream of its dead letters: {cause}").into(),
     };
+    if config.headers_only {
+        let reason = "its headers_only keeps the payload from its dead letters".to_owned();
+        return Err(unsuitable(reason));
+    }
     let looked_up = timeout(link.confirm_within, link.context.stream_by_subject(subject)).await;
     let stream = match looked_up {
         Ok(Ok(stream)) => stream,
@@ -190,10 +203,10 @@ async fn check_dead_letters<'a>(
         Ok(Err(error)) => return Err(unavailable(error.into())),
         Err(_) => return Err(unavailable(Error::NotConfirmed(link.confirm_within).into())),
     };
-    let everything = filters.clone().next().is_none();
-    if stream == link.stream
-        && (everything || filters.clone().any(|filter| matches(filter, subject)))
-    {
+    let filters = config.filter_subjects.iter().chain([&config.filter_subject]);
+    let mut filters = filters.filter(|filter| !filter.is_empty()).peekable();
+    let is_given = filters.peek().is_none() || filters.any(|filter| matches(filter, subject));
+    if stream == link.stream && is_given {
         return Err(unsuitable(format!("it would be given its own dead letters, {subject:?}")));
     }
     Ok(())

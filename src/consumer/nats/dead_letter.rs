@@ -2,7 +2,11 @@
 
 use async_nats::{HeaderMap, HeaderValue};
 
-use super::{Message, link::Link, message::named};
+use super::{
+    Message,
+    link::Link,
+    message::{Place, named},
+};
 
 /// The longest reason that is kept, in bytes. Errors may quote whole answers, and headers count
 /// towards the largest message that the server takes.
@@ -27,8 +31,10 @@ pub(super) fn headers(message: &Message, link: &Link, reason: &str) -> HeaderMap
     headers.insert("Buttress-Consumer", one_line(&link.consumer));
     headers.insert("Buttress-Sequence", HeaderValue::from(message.sequence()));
     headers.insert("Buttress-Deliveries", HeaderValue::from(message.attempt()));
-    // Stored twice when it was not known whether it was stored, it is there once.
-    let id = format!("dead:{}:{}:{}", link.stream, link.consumer, message.sequence());
+    // Stored twice when it was not known whether it was stored, it is there once. The time tells it from
+    // the one that has its number in a stream of the same name: made anew, or of another domain.
+    let Place { sequence, published, .. } = message.place();
+    let id = format!("dead:{}:{}:{sequence}:{published}", link.stream, link.consumer);
     headers.insert("Nats-Msg-Id", one_line(&id));
     headers
 }

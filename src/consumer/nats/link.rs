@@ -1,14 +1,16 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, HeaderMap, Request, Statistics, Subject, client::RequestErrorKind, connection::State,
-    jetstream::Context,
+    Client, HeaderMap, Request, Statistics, Subject,
+    client::RequestErrorKind,
+    connection::State,
+    jetstream::{AckKind, Context},
 };
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use tokio::time::timeout;
 
-use super::{Acks, DeadLetters, Error, Message};
+use super::{Acks, DeadLetters, Error, Message, in_hand::InHand};
 use crate::consumer::SettleError;
 
 /// How long it takes at most to notice that a connection was lost and made anew, and with it a
@@ -27,6 +29,7 @@ pub(super) struct Link {
     pub(super) acks: Acks,
     pub(super) confirm_within: Duration,
     pub(super) ordering_key: fn(&Message) -> Option<&[u8]>,
+    pub(super) in_hand: InHand,
 }
 
 impl Link {
@@ -92,6 +95,24 @@ impl Link {
             self.context.publish_with_headers(subject, headers, payload).await?.await
         };
         self.confirmed(stored).await?.map(|_| ()).map_err(SettleError::unconfirmed)
+    }
+
+    /// Does something that may take longer than the server waits to hear of a delivery, and tells it
+    /// before that and meanwhile.
+    pub(super) async fn extending<F: Future>(
+        &self,
+        reply: &Subject,
+        every: Duration,
+        work: F,
+    ) -> F::Output {
+        let mut work = pin!(work);
+        loop {
+            // Where it does not get through another follows, as when the consumer extends it.
+            let _ = self.send(reply.clone(), AckKind::Progress.into()).await;
+            if let Ok(output) = timeout(every, work.as_mut()).await {
+                return output;
+            }
+        }
     }
 
     /// Waits for an answer as long as it can still come: until the time is up, or the connection

@@ -74,6 +74,10 @@ impl Message {
     pub fn published(&self) -> Duration {
         Duration::from_nanos(self.parts.place.published)
     }
+
+    pub(super) fn place(&self) -> Place {
+        self.parts.place
+    }
 }
 
 impl fmt::Debug for Message {

@@ -84,6 +84,8 @@ enum Stale {
 /// What a message of the subscription turned out to be.
 enum Received {
     Delivery(Delivery),
+    /// What is in hand already.
+    Again,
     Status,
     Failure(Error),
 }
@@ -146,31 +148,33 @@ impl Source {
         }
     }
 
-    fn receive(&mut self, message: async_nats::Message) -> Received {
+    fn receive(&mut self, mut message: async_nats::Message) -> Received {
         self.heard = true;
         if self.stale == Some(Stale::Silent) {
             // It was late, not gone.
             self.stale = None;
             self.renewing = None;
         }
+        // What is to be acknowledged is a stream's, whatever its publisher wrote into its status line.
+        let reply = message.reply.take().and_then(|reply| Some((Place::of(&reply)?, reply)));
+        if let Some((place, reply)) = reply {
+            self.pull.served();
+            return self.deliver(message, place, reply);
+        }
         match message.status {
             None | Some(StatusCode::OK) => {
-                self.pull.served();
-                self.deliver(message)
+                let error = format!("a message on {:?} that is not JetStream's", message.subject);
+                Received::Failure(Error::Client(error.into()))
             }
             Some(StatusCode::IDLE_HEARTBEAT) => Received::Status,
             Some(status) => self.ended(status, &message),
         }
     }
 
-    fn deliver(&self, message: async_nats::Message) -> Received {
-        let place = message.reply.as_deref().and_then(Place::of);
-        let (Some(place), Some(reply)) = (place, message.reply) else {
-            let error = format!("a message on {:?} that is not JetStream's", message.subject);
-            return Received::Failure(Error::Client(error.into()));
-        };
+    fn deliver(&self, message: async_nats::Message, place: Place, reply: Subject) -> Received {
         let message = Message::assemble(message.subject, message.headers, message.payload, place);
-        Received::Delivery(Delivery::new(message, reply, Arc::clone(&self.link)))
+        let every = self.subscription.terms.extend_every;
+        Delivery::new(message, reply, &self.link, every).map_or(Received::Again, Received::Delivery)
     }
 
     /// The end of a request, with or without an error.
@@ -310,7 +314,7 @@ impl ConsumerSource for Source {
                 Poll::Ready(Some(message)) => match self.receive(message) {
                     Received::Delivery(delivery) => return Poll::Ready(Some(Ok(delivery))),
                     Received::Failure(error) => return Poll::Ready(Some(Err(error))),
-                    Received::Status => continue,
+                    Received::Again | Received::Status => continue,
                 },
                 // The client has closed the subscription, and itself.
                 Poll::Ready(None) => self.stale = Some(Stale::Ended),
