@@ -10,6 +10,7 @@ mod consumer_rabbitmq {
     mod deliveries;
     pub mod queue;
     mod scenario;
+    mod trouble;
 }
 mod consumer_support;
 #[path = "../examples/consumers/brokers/port.rs"]

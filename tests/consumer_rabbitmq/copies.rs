@@ -1,6 +1,12 @@
 //! Dead letters and delayed retries: copies that are stored before the original goes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind,
@@ -13,7 +19,7 @@ use lapin::{
 };
 use tokio::time::Instant;
 
-use super::queue::{BROKER, Queue, count, dead, eventually, next, retry};
+use super::queue::{BROKER, Queue, connect, count, dead, eventually, next, retry};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
@@ -292,4 +298,108 @@ async fn a_delay_queue_that_is_gone_or_another_is_noticed() {
     assert!(delivery.settle(&retry(1)).await.is_ok(), "on this channel it is known already");
     let stuck = queue.take(&delay).await;
     assert!(stuck.is_some());
+}
+
+/// RabbitMQ takes a message that has expired on its way to where it was a dead letter once for one that
+/// goes round in circles, and does not deliver it. Somebody has put this one back into its queue.
+#[tokio::test]
+async fn a_message_that_was_a_dead_letter_once_comes_back_from_its_delay() {
+    let queue = Queue::new().await;
+    let mut death = FieldTable::default();
+    death.insert("queue".into(), text(&queue.name));
+    death.insert("reason".into(), text("delivery_limit"));
+    death.insert("exchange".into(), text(""));
+    death.insert("count".into(), AMQPValue::LongLongInt(1));
+    let mut headers = FieldTable::default();
+    let deaths = vec![AMQPValue::FieldTable(death)];
+    headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+    queue.publish_with("one", BasicProperties::default().with_headers(headers)).await;
+    let mut source = queue.builder().delayed_retry().build().unwrap();
+    for attempt in 1..=3 {
+        let mut delivery = next(&mut source).await;
+        assert_eq!(delivery.attempt(), Some(attempt));
+        delivery.settle(&retry(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_any_size_are_copied() {
+    let queue = Queue::new().await;
+    let large = "x".repeat(3_000_000);
+    let mut source = queue.builder().delayed_retry().build().unwrap();
+    for body in ["", &large] {
+        queue.publish([body]).await;
+        next(&mut source).await.settle(&retry(1)).await.unwrap();
+        let mut delivery = next(&mut source).await;
+        assert!(delivery.payload().body() == body.as_bytes(), "a body of {}", body.len());
+        delivery.settle(&dead("poison")).await.unwrap();
+        let stored = queue.take(&queue.dead()).await.unwrap();
+        assert!(stored.data == body.as_bytes(), "a body of {}", body.len());
+    }
+}
+
+/// The broker confirms several at once, and then lapin hands the messages that came back out at random.
+#[tokio::test]
+async fn a_copy_that_came_back_is_not_taken_for_another() {
+    const ALL: usize = 60;
+    let queue = Queue::new().await;
+    let delay = format!("{}.retry.100ms", queue.name);
+    let mut source = queue.builder().delayed_retry().build().unwrap();
+    queue.publish(["first"]).await;
+    next(&mut source).await.settle(&retry(1)).await.unwrap();
+    next(&mut source).await.settle(&Settle::Ack).await.unwrap();
+    // One that confirms without writing, so with those that come back.
+    queue.delete(&delay).await;
+    let options = lapin::options::QueueDeclareOptions::default();
+    queue
+        .channel
+        .queue_declare(delay.as_str().into(), options, FieldTable::default())
+        .await
+        .unwrap();
+    queue.delete(&queue.dead()).await;
+
+    let bodies: Vec<String> = (0..ALL).map(|body| body.to_string()).collect();
+    queue.publish(bodies.iter().map(String::as_str)).await;
+    let mut deliveries = Vec::new();
+    while deliveries.len() < ALL {
+        deliveries.push(next(&mut source).await);
+    }
+    let settled = deliveries.iter_mut().enumerate().map(async |(index, delivery)| {
+        let settle = if index % 3 == 0 { dead("poison") } else { retry(1) };
+        delivery.settle(&settle).await
+    });
+    for (index, settled) in join_all(settled).await.into_iter().enumerate() {
+        assert_eq!(settled.is_err(), index % 3 == 0, "{index}: {settled:?}");
+    }
+}
+
+/// Copies for a target that is missing: each must not cost a connection.
+#[tokio::test]
+async fn many_dead_letters_for_nowhere_do_not_cost_a_connection_each() {
+    const ALL: usize = 30;
+    let queue = Queue::new().await;
+    let bodies: Vec<String> = (0..ALL).map(|body| body.to_string()).collect();
+    queue.publish(bodies.iter().map(String::as_str)).await;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let connect = {
+        let connections = connections.clone();
+        move || {
+            connections.fetch_add(1, Ordering::Relaxed);
+            async { Ok(connect(&BROKER.uri(), "test").await) }
+        }
+    };
+    let dead_letters = DeadLetters::to_exchange("nowhere", "poison");
+    let mut source = Source::connecting_with(connect, &queue.name, dead_letters).build().unwrap();
+    let mut deliveries = Vec::new();
+    while deliveries.len() < ALL {
+        deliveries.push(next(&mut source).await);
+    }
+    let poison = dead("poison");
+    let settled = deliveries.iter_mut().map(|delivery| delivery.settle(&poison));
+    for settled in join_all(settled).await {
+        let error = settled.unwrap_err();
+        assert!(error.to_string().contains("NOT_FOUND"), "{error}");
+    }
+    let connections = connections.load(Ordering::Relaxed);
+    assert!(connections <= 4, "{connections} connections");
 }

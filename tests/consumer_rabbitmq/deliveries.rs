@@ -59,6 +59,21 @@ async fn a_classic_queue_does_not_count() {
     assert_eq!(next(&mut source).await.attempt(), None);
 }
 
+/// Whoever moves a message from another queue brings the count of that along.
+#[tokio::test]
+async fn a_count_that_came_with_the_message_is_not_its_own() {
+    let queue = Queue::new().await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(7));
+    queue.publish_with("one", BasicProperties::default().with_headers(headers)).await;
+    let mut source = queue.source();
+    for attempt in 1..=3 {
+        let mut delivery = next(&mut source).await;
+        assert_eq!(delivery.attempt(), Some(attempt));
+        delivery.settle(&Settle::Release).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn no_more_than_the_prefetch_is_out() {
     let queue = Queue::new().await;

@@ -124,7 +124,7 @@ impl SourceBuilder {
                     // It may have a password in it.
                     ConfigError::new(WHAT, "uri", rule, format_args!("not shown here"))
                 })?;
-                Connect::to(uri, self.timeout)
+                Connect::to(uri)
             }
             Reached::By(connect) => connect,
         };

@@ -125,6 +125,7 @@
 //! one of this feature. `amqps` needs one of lapin's features for TLS, switched on in your own `Cargo.toml`.
 //! Tested against RabbitMQ 3.10.8; delayed retry needs 3.10 at least, for times to live in quorum queues.
 
+mod attempt;
 mod builder;
 mod connection;
 mod copy;
