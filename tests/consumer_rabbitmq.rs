@@ -11,6 +11,7 @@ mod consumer_rabbitmq {
     pub mod queue;
     mod scenario;
     mod trouble;
+    mod unlucky;
 }
 mod consumer_support;
 #[path = "../examples/consumers/brokers/port.rs"]

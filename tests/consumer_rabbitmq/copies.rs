@@ -19,7 +19,10 @@ use lapin::{
 };
 use tokio::time::Instant;
 
-use super::queue::{BROKER, Queue, connect, count, dead, eventually, next, retry};
+use super::{
+    queue::{BROKER, Queue, connect, count, dead, eventually, next, retry},
+    unlucky,
+};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
@@ -338,39 +341,28 @@ async fn bodies_of_any_size_are_copied() {
     }
 }
 
-/// The broker confirms several at once, and then lapin hands the messages that came back out at random.
+/// lapin hands a returned message out with the next confirmation, and the broker confirms what it has
+/// stored at a time of its own.
 #[tokio::test]
 async fn a_copy_that_came_back_is_not_taken_for_another() {
-    const ALL: usize = 60;
     let queue = Queue::new().await;
-    let delay = format!("{}.retry.100ms", queue.name);
-    let mut source = queue.builder().delayed_retry().build().unwrap();
-    queue.publish(["first"]).await;
-    next(&mut source).await.settle(&retry(1)).await.unwrap();
-    next(&mut source).await.settle(&Settle::Ack).await.unwrap();
-    // One that confirms without writing, so with those that come back.
-    queue.delete(&delay).await;
-    let options = lapin::options::QueueDeclareOptions::default();
-    queue
-        .channel
-        .queue_declare(delay.as_str().into(), options, FieldTable::default())
-        .await
-        .unwrap();
-    queue.delete(&queue.dead()).await;
-
-    let bodies: Vec<String> = (0..ALL).map(|body| body.to_string()).collect();
-    queue.publish(bodies.iter().map(String::as_str)).await;
-    let mut deliveries = Vec::new();
-    while deliveries.len() < ALL {
-        deliveries.push(next(&mut source).await);
-    }
-    let settled = deliveries.iter_mut().enumerate().map(async |(index, delivery)| {
-        let settle = if index % 3 == 0 { dead("poison") } else { retry(1) };
-        delivery.settle(&settle).await
-    });
-    for (index, settled) in join_all(settled).await.into_iter().enumerate() {
-        assert_eq!(settled.is_err(), index % 3 == 0, "{index}: {settled:?}");
-    }
+    queue.publish(["stored", "returned"]).await;
+    let publishers = unlucky::start();
+    let begun = AtomicUsize::new(0);
+    // Copies are published over the second connection.
+    let connect = move || {
+        let first = begun.fetch_add(1, Ordering::Relaxed) == 0;
+        let uri = if first { BROKER.uri() } else { publishers.clone() };
+        async move { Ok(connect(&uri, "test").await) }
+    };
+    let dead_letters = DeadLetters::to_queue(queue.dead());
+    let mut source = Source::connecting_with(connect, &queue.name, dead_letters).build().unwrap();
+    let (mut stored, mut returned) = (next(&mut source).await, next(&mut source).await);
+    let poison = dead("poison");
+    let (stored, returned) = tokio::join!(stored.settle(&poison), returned.settle(&poison));
+    stored.unwrap();
+    let error = returned.unwrap_err();
+    assert!(error.to_string().contains("no queue takes"), "{error}");
 }
 
 /// Copies for a target that is missing: each must not cost a connection.
