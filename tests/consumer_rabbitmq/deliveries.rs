@@ -141,6 +141,28 @@ async fn acknowledgements_that_are_kept_back_are_not_lost_at_the_end() {
     }
 }
 
+/// What is said about order across several consumers.
+#[tokio::test]
+async fn of_several_consumers_one_is_active_and_then_the_next() {
+    let queue = Queue::new().await;
+    queue.delete(&queue.name).await;
+    let single = [("x-single-active-consumer", AMQPValue::Boolean(true))];
+    queue.declare(&queue.name, &single).await;
+    let (mut active, mut other) = (queue.source(), queue.source());
+    nothing(&mut active, 1_000).await;
+    nothing(&mut other, 1_000).await;
+    queue.publish(["1", "2", "3"]).await;
+    // A pause does not give it away.
+    active.pause();
+    let mut first = next(&mut active).await;
+    nothing(&mut other, 1_000).await;
+    first.settle(&Settle::Ack).await.unwrap();
+    active.close().await.unwrap();
+    for body in [&b"2"[..], b"3"] {
+        assert_eq!(&next(&mut other).await.payload().body()[..], body);
+    }
+}
+
 #[tokio::test]
 async fn settled_again_it_says_the_same() {
     let queue = Queue::new().await;
@@ -235,6 +257,11 @@ fn what_cannot_be_is_refused() {
         ),
         (
             Source::builder("amqp://nowhere", "orders", DeadLetters::to_queue("orders")),
+            "RabbitMQ source: dead_letters must go to another queue than the one consumed, \
+             but is \"orders\"",
+        ),
+        (
+            Source::builder("amqp://nowhere", "orders", DeadLetters::to_exchange("", "orders")),
             "RabbitMQ source: dead_letters must go to another queue than the one consumed, \
              but is \"orders\"",
         ),
