@@ -14,7 +14,8 @@ use buttress::consumer::{
 };
 use futures::future::join_all;
 use lapin::{
-    BasicProperties,
+    BasicProperties, ExchangeKind,
+    options::{BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions},
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::Instant;
@@ -142,7 +143,7 @@ async fn a_dead_letter_that_cannot_be_stored_leaves_the_original() {
         .basic_publish(
             "".into(),
             dead_queue.as_str().into(),
-            lapin::options::BasicPublishOptions::default(),
+            BasicPublishOptions::default(),
             b"fills it",
             BasicProperties::default(),
         )
@@ -180,8 +181,8 @@ async fn dead_letters_go_to_an_exchange() {
         .channel
         .exchange_declare(
             exchange.as_str().into(),
-            lapin::ExchangeKind::Direct,
-            lapin::options::ExchangeDeclareOptions::default(),
+            ExchangeKind::Direct,
+            ExchangeDeclareOptions::default(),
             FieldTable::default(),
         )
         .await
@@ -196,7 +197,7 @@ async fn dead_letters_go_to_an_exchange() {
             queue.dead().as_str().into(),
             exchange.as_str().into(),
             "poison".into(),
-            lapin::options::QueueBindOptions::default(),
+            QueueBindOptions::default(),
             FieldTable::default(),
         )
         .await
@@ -394,4 +395,42 @@ async fn many_dead_letters_for_nowhere_do_not_cost_a_connection_each() {
     }
     let connections = connections.load(Ordering::Relaxed);
     assert!(connections <= 4, "{connections} connections");
+}
+
+/// All of them as long as they may be, and not all ASCII.
+#[tokio::test]
+async fn names_of_any_kind() {
+    let queue = Queue::new().await;
+    let long = |bytes: usize| format!("{}-{:x>2$}", queue.name, "ä", bytes - queue.name.len() - 2);
+    let (name, letters, exchange, key) = (long(230), long(255), long(254), long(253));
+    assert_eq!((name.len(), letters.len()), (230, 255));
+    queue.declare(&name, &[]).await;
+    queue.declare(&letters, &[]).await;
+    let (kind, none) = (ExchangeKind::Direct, FieldTable::default);
+    let (options, short) =
+        (ExchangeDeclareOptions::default(), |text: &String| text.as_str().into());
+    queue.channel.exchange_declare(short(&exchange), kind, options, none()).await.unwrap();
+    let (from, by, options) = (short(&exchange), short(&key), QueueBindOptions::default());
+    queue.channel.queue_bind(short(&name), from, by, options, none()).await.unwrap();
+    for body in ["one", "two"] {
+        let (to, by, options) = (short(&exchange), short(&key), BasicPublishOptions::default());
+        let properties = BasicProperties::default();
+        let published =
+            queue.channel.basic_publish(to, by, options, body.as_bytes(), properties).await;
+        published.unwrap().await.unwrap();
+    }
+
+    let dead_letters = DeadLetters::to_queue(&letters);
+    let mut source =
+        Source::builder(BROKER.uri(), &name, dead_letters).delayed_retry().build().unwrap();
+    next(&mut source).await.settle(&retry(1)).await.unwrap();
+    // Into that of the longest delay.
+    next(&mut source).await.settle(&retry(u64::MAX)).await.unwrap();
+    let mut delivery = next(&mut source).await;
+    let message = delivery.payload();
+    assert_eq!((message.exchange(), message.routing_key()), (&*exchange, &*key));
+    delivery.settle(&dead("poison")).await.unwrap();
+    let headers = queue.take(&letters).await.unwrap().properties.headers().clone().unwrap();
+    assert_eq!(headers.inner().get("x-buttress-queue"), Some(&text(&name)));
+    assert_eq!(headers.inner().get("x-buttress-routing-key"), Some(&text(&key)));
 }
