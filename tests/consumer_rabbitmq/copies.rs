@@ -9,7 +9,7 @@ use std::{
 };
 
 use buttress::consumer::{
-    Delivery as _, Settle, SettleErrorKind,
+    Delivery as _, Settle, SettleError, SettleErrorKind,
     rabbitmq::{DeadLetters, Delivery, Message, Source},
 };
 use futures::future::join_all;
@@ -342,13 +342,14 @@ async fn bodies_of_any_size_are_copied() {
     }
 }
 
-/// lapin hands a returned message out with the next confirmation, and the broker confirms what it has
-/// stored at a time of its own.
-#[tokio::test]
-async fn a_copy_that_came_back_is_not_taken_for_another() {
+/// What becomes of two dead letters whose broker answers like this.
+async fn settled_with(
+    returned: &'static [u8],
+    confirmed: &'static [u8],
+) -> [Result<(), SettleError>; 2] {
     let queue = Queue::new().await;
-    queue.publish(["stored", "returned"]).await;
-    let publishers = unlucky::start();
+    queue.publish(["1", "2"]).await;
+    let publishers = unlucky::start(returned, confirmed);
     let begun = AtomicUsize::new(0);
     // Copies are published over the second connection.
     let connect = move || {
@@ -358,12 +359,28 @@ async fn a_copy_that_came_back_is_not_taken_for_another() {
     };
     let dead_letters = DeadLetters::to_queue(queue.dead());
     let mut source = Source::connecting_with(connect, &queue.name, dead_letters).build().unwrap();
-    let (mut stored, mut returned) = (next(&mut source).await, next(&mut source).await);
+    let (mut one, mut two) = (next(&mut source).await, next(&mut source).await);
     let poison = dead("poison");
-    let (stored, returned) = tokio::join!(stored.settle(&poison), returned.settle(&poison));
+    tokio::join!(one.settle(&poison), two.settle(&poison)).into()
+}
+
+/// lapin hands a returned message out with the next confirmation, and the broker confirms what it has
+/// stored at a time of its own.
+#[tokio::test]
+async fn a_copy_that_came_back_is_not_taken_for_another() {
+    let [stored, returned] = settled_with(&[2], &[1, 2]).await;
     stored.unwrap();
     let error = returned.unwrap_err();
     assert!(error.to_string().contains("no queue takes"), "{error}");
+}
+
+/// Both came back. The confirmation of the second brought the first, and none will bring the second.
+#[tokio::test]
+async fn a_copy_that_came_back_behind_another_is_not_taken_for_stored() {
+    let [one, two] = settled_with(&[1, 2], &[2]).await;
+    let error = one.unwrap_err();
+    assert!(error.to_string().contains("no queue takes"), "{error}");
+    two.unwrap_err();
 }
 
 /// Copies for a target that is missing: each must not cost a connection.

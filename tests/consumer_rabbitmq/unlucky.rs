@@ -11,17 +11,16 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const END: u8 = 0xCE;
 
-/// Takes one connection, and says where. Of two messages published there the second comes back to its
-/// publisher, then the first is confirmed, and then the second.
-pub fn start() -> String {
+/// Takes one connection, and says where. Of two messages published there these come back to their
+/// publisher; then these are confirmed, and it hangs up if those are not all.
+pub fn start(returned: &'static [u8], confirmed: &'static [u8]) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    thread::spawn(move || serve(listener.accept()?.0));
+    thread::spawn(move || serve(listener.accept()?.0, returned, confirmed));
     format!("amqp://{address}/%2f")
 }
 
-/// Until the client hangs up.
-fn serve(stream: TcpStream) -> io::Result<()> {
+fn serve(stream: TcpStream, returned: &[u8], confirmed: &[u8]) -> io::Result<()> {
     let mut line = Line(stream);
     line.0.read_exact(&mut [0; 8])?;
     // Connection.Start: 0-9, no properties.
@@ -30,7 +29,7 @@ fn serve(stream: TcpStream) -> io::Result<()> {
     let mut bodies = Vec::new();
     loop {
         let (kind, channel, payload) = line.read()?;
-        match (kind, &payload[..4]) {
+        match (kind, payload.get(..4).unwrap_or_default()) {
             // StartOk: Tune, to 100 channels, frames of 128 KiB and no heartbeat.
             (METHOD, [0, 10, 0, 11]) => line.method(0, 10, 30, b"\0\x64\0\x02\0\0\0\0")?,
             // Open
@@ -43,12 +42,18 @@ fn serve(stream: TcpStream) -> io::Result<()> {
             (BODY, _) => {
                 bodies.push(payload);
                 if bodies.len() == 2 {
-                    // Return: NO_ROUTE, of the default exchange.
-                    line.method(channel, 60, 50, b"\x01\x38\x08NO_ROUTE\0\0")?;
-                    line.write(HEADER, channel, &headers[1])?;
-                    line.write(BODY, channel, &bodies[1])?;
-                    for number in [1, 2] {
-                        line.method(channel, 60, 80, &[0, 0, 0, 0, 0, 0, 0, number, 0])?;
+                    for number in returned {
+                        let index = usize::from(*number) - 1;
+                        // Return: NO_ROUTE, of the default exchange.
+                        line.method(channel, 60, 50, b"\x01\x38\x08NO_ROUTE\0\0")?;
+                        line.write(HEADER, channel, &headers[index])?;
+                        line.write(BODY, channel, &bodies[index])?;
+                    }
+                    for number in confirmed {
+                        line.method(channel, 60, 80, &[0, 0, 0, 0, 0, 0, 0, *number, 0])?;
+                    }
+                    if confirmed.len() < 2 {
+                        return Ok(());
                     }
                 }
             }

@@ -139,28 +139,37 @@ impl Task {
             }
         }
         let status = self.link.as_ref().map(Link::status);
-        let mut returned = HashSet::new();
+        let (mut returned, mut doubtful) = (HashSet::new(), HashSet::new());
         let mut outcomes = Vec::with_capacity(published.len());
         for (job, confirmed) in published {
             let confirmed = async { Ok(confirmed.await?) };
             let outcome = patience.wait(status.as_ref(), confirmed).await.and_then(|confirmed| {
                 let stored = confirmed.is_ack();
-                returned.extend(confirmed.take_message().as_ref().and_then(id_of));
+                if let Some(came_back) = confirmed.take_message().as_ref().and_then(id_of) {
+                    returned.insert(came_back);
+                    // It may have come back itself, behind that one.
+                    doubtful.insert(job.copy.id);
+                }
                 if stored { Ok(()) } else { Err(Error::NotStored) }
             });
             outcomes.push((job, outcome));
         }
-        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Err(Error::NoAnswer(_)))) {
+        // Confirmations that did not come may have had returned messages with them.
+        let broken = outcomes.iter().find_map(|(_, outcome)| match outcome {
+            Ok(()) | Err(Error::NotStored) => None,
+            Err(error) => Some(error.clone()),
+        });
+        if let Some(Error::NoAnswer(_)) = broken {
             // What is said later on this channel must not be taken for the answer to something else.
             self.link = None;
         }
         for (job, outcome) in outcomes {
-            if returned.contains(&job.copy.id) {
-                let error = self.unroutable(&job.copy.target);
-                job.tell(Err(error));
-            } else {
-                job.tell(outcome);
-            }
+            let outcome = match &broken {
+                _ if returned.contains(&job.copy.id) => Err(self.unroutable(&job.copy.target)),
+                Some(error) if doubtful.contains(&job.copy.id) => Err(error.clone()),
+                _ => outcome,
+            };
+            job.tell(outcome);
         }
     }
 
