@@ -36,11 +36,11 @@ async fn broker() -> (&'static Broker, MutexGuard<'static, ()>) {
     (&BROKER, turn)
 }
 
-/// A source that waits half a second for an answer, and two for a sign of life.
+/// A source that waits two seconds for an answer, and as long for a sign of life.
 fn with_heartbeat(queue: &Queue) -> SourceBuilder {
     let uri = format!("{}?heartbeat=1", BROKER.uri());
     Source::builder(uri, &queue.name, DeadLetters::to_queue(queue.dead()))
-        .timeout(Duration::from_millis(500))
+        .timeout(Duration::from_secs(2))
 }
 
 /// Short of memory it lets nobody publish. It says so to those that try, and stops to read from them.
@@ -52,18 +52,20 @@ async fn a_broker_short_of_memory_stores_each_copy_once() {
     // No heartbeat is sent on a connection that is blocked either.
     let mut source = with_heartbeat(&queue).delayed_retry().build().unwrap();
     next(&mut source).await.settle(&retry(60_000)).await.unwrap();
-    let mut rest = [next(&mut source).await, next(&mut source).await];
+    let (mut one, mut two) = (next(&mut source).await, next(&mut source).await);
 
     broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0)").unwrap();
-    for _ in 0..4 {
-        for delivery in &mut rest {
-            let error = delivery.settle(&retry(60_000)).await.unwrap_err();
+    let later = retry(60_000);
+    for _ in 0..3 {
+        let settled = tokio::join!(one.settle(&later), two.settle(&later));
+        for settled in [settled.0, settled.1] {
+            let error = settled.unwrap_err();
             assert_eq!(error.kind(), SettleErrorKind::Unconfirmed, "{error}");
         }
     }
     broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)").unwrap();
-    for delivery in &mut rest {
-        eventually("it is stored", async || delivery.settle(&retry(60_000)).await.is_ok()).await;
+    for delivery in [&mut one, &mut two] {
+        eventually("it is stored", async || delivery.settle(&later).await.is_ok()).await;
     }
     eventually("the originals are gone", async || queue.left() == 0).await;
     // What had been kept back would come now.
@@ -116,7 +118,8 @@ async fn an_outage_longer_than_the_broker_waits_costs_a_delivery_each_time() {
     assert_eq!(summary.dead_lettered, 0, "{summary:?}");
     let most = most.load(Ordering::Relaxed);
     assert!(most > 1, "the broker did not end the pause");
-    assert!(u64::from(most) <= 1 + outage.as_secs(), "{most} deliveries in {outage:?}");
+    // The first, one for each second, and one for those that were handled after it.
+    assert!(u64::from(most) <= 2 + outage.as_secs(), "{most} deliveries in {outage:?}");
 }
 
 #[tokio::test]
