@@ -10,6 +10,8 @@ mod consumer_rabbitmq {
     mod deliveries;
     pub mod queue;
     mod scenario;
+    mod trouble;
+    mod unlucky;
 }
 mod consumer_support;
 #[path = "../examples/consumers/brokers/port.rs"]

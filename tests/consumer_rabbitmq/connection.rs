@@ -9,7 +9,7 @@ use buttress::consumer::{
     Delivery as _, Settle, SettleErrorKind, Source as _,
     rabbitmq::{DeadLetters, Error, Source},
 };
-use tokio::time::Instant;
+use tokio::{io::AsyncReadExt as _, time::Instant};
 
 use super::queue::{
     BROKER, PATIENCE, Queue, connect, count, dead, eventually, next, nothing, polled,
@@ -144,4 +144,37 @@ async fn a_broker_that_says_nothing_is_an_error_in_time() {
         assert!(matches!(error, Error::NoAnswer(_)), "{error}");
         assert!(begin.elapsed() >= Duration::from_millis(200));
     }
+}
+
+/// A connection that was given up is closed, and so ends the thread that lapin has for it.
+#[tokio::test]
+async fn a_connection_that_is_never_answered_is_given_up() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let uri = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let mut source = Source::builder(uri, "orders", DeadLetters::by_broker())
+        .timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        let (error, accepted) = tokio::join!(polled(&mut source), listener.accept());
+        assert!(matches!(error, Err(Error::NoAnswer(_))), "{error:?}");
+        let (mut stream, mut read) = (accepted.unwrap().0, Vec::new());
+        let end = stream.read_to_end(&mut read);
+        tokio::time::timeout(PATIENCE, end).await.expect("the end").unwrap();
+        assert_eq!(read, b"AMQP\x00\x00\x09\x01");
+    }
+}
+
+/// lapin without TLS would speak plainly, and tell anybody who answers the password.
+#[tokio::test]
+async fn without_tls_an_address_that_asks_for_it_is_an_error() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let uri = format!("amqps://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let mut source = Source::builder(uri, "orders", DeadLetters::by_broker()).build().unwrap();
+    let (error, accepted) = tokio::join!(polled(&mut source), listener.accept());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("amqps needs one of lapin's features for TLS"), "{error}");
+    let (mut stream, mut read) = (accepted.unwrap().0, Vec::new());
+    stream.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read, b"");
 }

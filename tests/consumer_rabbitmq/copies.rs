@@ -1,19 +1,29 @@
 //! Dead letters and delayed retries: copies that are stored before the original goes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use buttress::consumer::{
-    Delivery as _, Settle, SettleErrorKind,
+    Delivery as _, Settle, SettleError, SettleErrorKind,
     rabbitmq::{DeadLetters, Delivery, Message, Source},
 };
 use futures::future::join_all;
 use lapin::{
-    BasicProperties,
+    BasicProperties, ExchangeKind,
+    options::{BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions},
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::Instant;
 
-use super::queue::{BROKER, Queue, count, dead, eventually, next, retry};
+use super::{
+    queue::{BROKER, Queue, connect, count, dead, eventually, next, retry},
+    unlucky,
+};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
@@ -133,7 +143,7 @@ async fn a_dead_letter_that_cannot_be_stored_leaves_the_original() {
         .basic_publish(
             "".into(),
             dead_queue.as_str().into(),
-            lapin::options::BasicPublishOptions::default(),
+            BasicPublishOptions::default(),
             b"fills it",
             BasicProperties::default(),
         )
@@ -171,8 +181,8 @@ async fn dead_letters_go_to_an_exchange() {
         .channel
         .exchange_declare(
             exchange.as_str().into(),
-            lapin::ExchangeKind::Direct,
-            lapin::options::ExchangeDeclareOptions::default(),
+            ExchangeKind::Direct,
+            ExchangeDeclareOptions::default(),
             FieldTable::default(),
         )
         .await
@@ -187,7 +197,7 @@ async fn dead_letters_go_to_an_exchange() {
             queue.dead().as_str().into(),
             exchange.as_str().into(),
             "poison".into(),
-            lapin::options::QueueBindOptions::default(),
+            QueueBindOptions::default(),
             FieldTable::default(),
         )
         .await
@@ -292,4 +302,152 @@ async fn a_delay_queue_that_is_gone_or_another_is_noticed() {
     assert!(delivery.settle(&retry(1)).await.is_ok(), "on this channel it is known already");
     let stuck = queue.take(&delay).await;
     assert!(stuck.is_some());
+}
+
+/// RabbitMQ takes a message that has expired on its way to where it was a dead letter once for one that
+/// goes round in circles, and does not deliver it. Somebody has put this one back into its queue.
+#[tokio::test]
+async fn a_message_that_was_a_dead_letter_once_comes_back_from_its_delay() {
+    let queue = Queue::new().await;
+    let mut death = FieldTable::default();
+    death.insert("queue".into(), text(&queue.name));
+    death.insert("reason".into(), text("delivery_limit"));
+    death.insert("exchange".into(), text(""));
+    death.insert("count".into(), AMQPValue::LongLongInt(1));
+    let mut headers = FieldTable::default();
+    let deaths = vec![AMQPValue::FieldTable(death)];
+    headers.insert("x-death".into(), AMQPValue::FieldArray(deaths.into()));
+    queue.publish_with("one", BasicProperties::default().with_headers(headers)).await;
+    let mut source = queue.builder().delayed_retry().build().unwrap();
+    for attempt in 1..=3 {
+        let mut delivery = next(&mut source).await;
+        assert_eq!(delivery.attempt(), Some(attempt));
+        delivery.settle(&retry(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_any_size_are_copied() {
+    let queue = Queue::new().await;
+    let large = "x".repeat(3_000_000);
+    let mut source = queue.builder().delayed_retry().build().unwrap();
+    for body in ["", &large] {
+        queue.publish([body]).await;
+        next(&mut source).await.settle(&retry(1)).await.unwrap();
+        let mut delivery = next(&mut source).await;
+        assert!(delivery.payload().body() == body.as_bytes(), "a body of {}", body.len());
+        delivery.settle(&dead("poison")).await.unwrap();
+        let stored = queue.take(&queue.dead()).await.unwrap();
+        assert!(stored.data == body.as_bytes(), "a body of {}", body.len());
+    }
+}
+
+/// What becomes of two dead letters whose broker answers like this.
+async fn settled_with(
+    returned: &'static [u8],
+    confirmed: &'static [u8],
+) -> [Result<(), SettleError>; 2] {
+    let queue = Queue::new().await;
+    queue.publish(["1", "2"]).await;
+    let publishers = unlucky::start(returned, confirmed);
+    let begun = AtomicUsize::new(0);
+    // Copies are published over the second connection.
+    let connect = move || {
+        let first = begun.fetch_add(1, Ordering::Relaxed) == 0;
+        let uri = if first { BROKER.uri() } else { publishers.clone() };
+        async move { Ok(connect(&uri, "test").await) }
+    };
+    let dead_letters = DeadLetters::to_queue(queue.dead());
+    let mut source = Source::connecting_with(connect, &queue.name, dead_letters).build().unwrap();
+    let (mut one, mut two) = (next(&mut source).await, next(&mut source).await);
+    let poison = dead("poison");
+    tokio::join!(one.settle(&poison), two.settle(&poison)).into()
+}
+
+/// lapin hands a returned message out with the next confirmation, and the broker confirms what it has
+/// stored at a time of its own.
+#[tokio::test]
+async fn a_copy_that_came_back_is_not_taken_for_another() {
+    let [stored, returned] = settled_with(&[2], &[1, 2]).await;
+    stored.unwrap();
+    let error = returned.unwrap_err();
+    assert!(error.to_string().contains("no queue takes"), "{error}");
+}
+
+/// Both came back. The confirmation of the second brought the first, and none will bring the second.
+#[tokio::test]
+async fn a_copy_that_came_back_behind_another_is_not_taken_for_stored() {
+    let [one, two] = settled_with(&[1, 2], &[2]).await;
+    let error = one.unwrap_err();
+    assert!(error.to_string().contains("no queue takes"), "{error}");
+    two.unwrap_err();
+}
+
+/// Copies for a target that is missing: each must not cost a connection.
+#[tokio::test]
+async fn many_dead_letters_for_nowhere_do_not_cost_a_connection_each() {
+    const ALL: usize = 30;
+    let queue = Queue::new().await;
+    let bodies: Vec<String> = (0..ALL).map(|body| body.to_string()).collect();
+    queue.publish(bodies.iter().map(String::as_str)).await;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let connect = {
+        let connections = connections.clone();
+        move || {
+            connections.fetch_add(1, Ordering::Relaxed);
+            async { Ok(connect(&BROKER.uri(), "test").await) }
+        }
+    };
+    let dead_letters = DeadLetters::to_exchange("nowhere", "poison");
+    let mut source = Source::connecting_with(connect, &queue.name, dead_letters).build().unwrap();
+    let mut deliveries = Vec::new();
+    while deliveries.len() < ALL {
+        deliveries.push(next(&mut source).await);
+    }
+    let poison = dead("poison");
+    let settled = deliveries.iter_mut().map(|delivery| delivery.settle(&poison));
+    for settled in join_all(settled).await {
+        let error = settled.unwrap_err();
+        assert!(error.to_string().contains("NOT_FOUND"), "{error}");
+    }
+    let connections = connections.load(Ordering::Relaxed);
+    assert!(connections <= 4, "{connections} connections");
+}
+
+/// All of them as long as they may be, and not all ASCII.
+#[tokio::test]
+async fn names_of_any_kind() {
+    let queue = Queue::new().await;
+    let long = |bytes: usize| format!("{}-{:x>2$}", queue.name, "ä", bytes - queue.name.len() - 2);
+    let (name, letters, exchange, key) = (long(230), long(255), long(254), long(253));
+    assert_eq!((name.len(), letters.len()), (230, 255));
+    queue.declare(&name, &[]).await;
+    queue.declare(&letters, &[]).await;
+    let (kind, none) = (ExchangeKind::Direct, FieldTable::default);
+    let (options, short) =
+        (ExchangeDeclareOptions::default(), |text: &String| text.as_str().into());
+    queue.channel.exchange_declare(short(&exchange), kind, options, none()).await.unwrap();
+    let (from, by, options) = (short(&exchange), short(&key), QueueBindOptions::default());
+    queue.channel.queue_bind(short(&name), from, by, options, none()).await.unwrap();
+    for body in ["one", "two"] {
+        let (to, by, options) = (short(&exchange), short(&key), BasicPublishOptions::default());
+        let properties = BasicProperties::default();
+        let published =
+            queue.channel.basic_publish(to, by, options, body.as_bytes(), properties).await;
+        published.unwrap().await.unwrap();
+    }
+
+    let dead_letters = DeadLetters::to_queue(&letters);
+    let mut source =
+        Source::builder(BROKER.uri(), &name, dead_letters).delayed_retry().build().unwrap();
+    next(&mut source).await.settle(&retry(1)).await.unwrap();
+    // Into that of the longest delay.
+    next(&mut source).await.settle(&retry(u64::MAX)).await.unwrap();
+    let mut delivery = next(&mut source).await;
+    let message = delivery.payload();
+    assert_eq!((message.exchange(), message.routing_key()), (&*exchange, &*key));
+    delivery.settle(&dead("poison")).await.unwrap();
+    let headers = queue.take(&letters).await.unwrap().properties.headers().clone().unwrap();
+    assert_eq!(headers.inner().get("x-buttress-queue"), Some(&text(&name)));
+    assert_eq!(headers.inner().get("x-buttress-routing-key"), Some(&text(&key)));
 }

@@ -59,6 +59,21 @@ async fn a_classic_queue_does_not_count() {
     assert_eq!(next(&mut source).await.attempt(), None);
 }
 
+/// Whoever moves a message from another queue brings the count of that along.
+#[tokio::test]
+async fn a_count_that_came_with_the_message_is_not_its_own() {
+    let queue = Queue::new().await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(7));
+    queue.publish_with("one", BasicProperties::default().with_headers(headers)).await;
+    let mut source = queue.source();
+    for attempt in 1..=3 {
+        let mut delivery = next(&mut source).await;
+        assert_eq!(delivery.attempt(), Some(attempt));
+        delivery.settle(&Settle::Release).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn no_more_than_the_prefetch_is_out() {
     let queue = Queue::new().await;
@@ -123,6 +138,28 @@ async fn acknowledgements_that_are_kept_back_are_not_lost_at_the_end() {
         assert!(join_all(settled).await.iter().all(Result::is_ok));
         source.close().await.unwrap();
         assert_eq!(queue.left(), 0);
+    }
+}
+
+/// What is said about order across several consumers.
+#[tokio::test]
+async fn of_several_consumers_one_is_active_and_then_the_next() {
+    let queue = Queue::new().await;
+    queue.delete(&queue.name).await;
+    let single = [("x-single-active-consumer", AMQPValue::Boolean(true))];
+    queue.declare(&queue.name, &single).await;
+    let (mut active, mut other) = (queue.source(), queue.source());
+    nothing(&mut active, 1_000).await;
+    nothing(&mut other, 1_000).await;
+    queue.publish(["1", "2", "3"]).await;
+    // A pause does not give it away.
+    active.pause();
+    let mut first = next(&mut active).await;
+    nothing(&mut other, 1_000).await;
+    first.settle(&Settle::Ack).await.unwrap();
+    active.close().await.unwrap();
+    for body in [&b"2"[..], b"3"] {
+        assert_eq!(&next(&mut other).await.payload().body()[..], body);
     }
 }
 
@@ -220,6 +257,11 @@ fn what_cannot_be_is_refused() {
         ),
         (
             Source::builder("amqp://nowhere", "orders", DeadLetters::to_queue("orders")),
+            "RabbitMQ source: dead_letters must go to another queue than the one consumed, \
+             but is \"orders\"",
+        ),
+        (
+            Source::builder("amqp://nowhere", "orders", DeadLetters::to_exchange("", "orders")),
             "RabbitMQ source: dead_letters must go to another queue than the one consumed, \
              but is \"orders\"",
         ),

@@ -35,6 +35,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A quorum queue with a quorum queue for its dead letters, both empty.
 pub struct Queue {
     pub name: String,
+    broker: &'static Broker,
     pub channel: Channel,
     /// Ends with it.
     _connection: Connection,
@@ -47,12 +48,17 @@ impl Queue {
         format!("queue-{}", QUEUES.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// On the broker that the tests of this file share.
     pub async fn new() -> Self {
+        Queue::on(&BROKER).await
+    }
+
+    pub async fn on(broker: &'static Broker) -> Self {
         let name = Queue::name();
-        let connection = connect(&BROKER.uri(), "test").await;
+        let connection = connect(&broker.uri(), "test").await;
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        let queue = Queue { name, channel, _connection: connection };
+        let queue = Queue { name, broker, channel, _connection: connection };
         queue.declare(&queue.name, &[]).await;
         queue.declare(&queue.dead(), &[]).await;
         queue
@@ -97,7 +103,12 @@ impl Queue {
 
     /// How many are in the queue itself.
     pub fn left(&self) -> usize {
-        count(&self.name)
+        self.count(&self.name)
+    }
+
+    /// How many are in this queue, handed out or not.
+    pub fn count(&self, name: &str) -> usize {
+        count_on(self.broker, name)
     }
 
     /// Takes one out of this queue, as somebody would who looks at it.
@@ -107,7 +118,7 @@ impl Queue {
     }
 
     pub fn builder(&self) -> SourceBuilder {
-        Source::builder(BROKER.uri(), &self.name, DeadLetters::to_queue(self.dead()))
+        Source::builder(self.broker.uri(), &self.name, DeadLetters::to_queue(self.dead()))
     }
 
     pub fn source(&self) -> Source {
@@ -132,9 +143,13 @@ pub async fn declare_quorum(channel: &Channel, name: &str, arguments: &[(&str, A
     channel.queue_declare(name.into(), options, table).await.unwrap();
 }
 
-/// How many are in this queue, handed out or not.
+/// How many are in this queue of the shared broker, handed out or not.
 pub fn count(queue: &str) -> usize {
-    let counted = BROKER.evaluate(&format!(
+    count_on(&BROKER, queue)
+}
+
+fn count_on(broker: &Broker, queue: &str) -> usize {
+    let counted = broker.evaluate(&format!(
         "case rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)) of \
          {{ok, Q}} -> {{ok, {{_, N}}, _}} = \
          ra:local_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1), N; \

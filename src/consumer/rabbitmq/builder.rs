@@ -84,6 +84,9 @@ impl SourceBuilder {
     /// How long the broker may take to accept a connection and the subscription on it, to confirm
     /// a copy, and to hear of the end; above zero.
     ///
+    /// A copy that it has not confirmed by then is an error, and published again; but not while it says
+    /// that it is short of memory or disk, which is waited out.
+    ///
     /// Default: 10 s, which a broker in good health is far from, and one that starts up with many
     /// queues may need.
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -124,7 +127,7 @@ impl SourceBuilder {
                     // It may have a password in it.
                     ConfigError::new(WHAT, "uri", rule, format_args!("not shown here"))
                 })?;
-                Connect::to(uri, self.timeout)
+                Connect::to(uri)
             }
             Reached::By(connect) => connect,
         };
@@ -156,9 +159,10 @@ impl SourceBuilder {
             name("order_by_header", header, 1, LONGEST_NAME)?;
         }
         match &self.dead_letters.0 {
-            Route::Publish(Target::Queue(queue)) if *queue == self.queue => {
+            // By name, or by that exchange which has a route to every queue.
+            Route::Publish(target) if target.address() == ("", &self.queue) => {
                 let rule = "must go to another queue than the one consumed";
-                Err(ConfigError::new(WHAT, "dead_letters", rule, queue))
+                Err(ConfigError::new(WHAT, "dead_letters", rule, &self.queue))
             }
             Route::Publish(target) => {
                 let (exchange, routing_key) = target.address();

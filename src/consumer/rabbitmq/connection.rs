@@ -1,13 +1,13 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use lapin::{
-    Channel, Connection, ConnectionProperties,
+    Channel, Connection,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
     uri::AMQPUri,
 };
 
-use super::Error;
+use super::{Error, attempt};
 
 type Connecting = Pin<Box<dyn Future<Output = lapin::Result<Connection>> + Send>>;
 
@@ -16,16 +16,9 @@ type Connecting = Pin<Box<dyn Future<Output = lapin::Result<Connection>> + Send>
 pub(super) struct Connect(Arc<dyn Fn() -> Connecting + Send + Sync>);
 
 impl Connect {
-    /// To the broker at this URI. A host that does not take up the connection is given up in time,
-    /// with the thread that lapin has for it.
-    pub(super) fn to(mut uri: AMQPUri, timeout: Duration) -> Self {
-        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        uri.query.connection_timeout.get_or_insert(millis.max(1));
-        let uri = Arc::new(uri);
-        Connect::with(move || {
-            let uri = AMQPUri::clone(&uri);
-            Connection::connect_uri(uri, ConnectionProperties::default())
-        })
+    /// To the broker at this URI.
+    pub(super) fn to(uri: AMQPUri) -> Self {
+        Connect::with(move || attempt::connect(uri.clone()))
     }
 
     pub(super) fn with<F, Fut>(connect: F) -> Self

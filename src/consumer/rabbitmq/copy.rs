@@ -31,9 +31,14 @@ const PERSISTENT: u8 = 2;
 const LEFT_BEHIND: [&str; 6] =
     ["x-delivery-count", "x-acquired-count", "CC", "BCC", DELIVERIES_BEFORE, DELIVERIES];
 
+/// Where the message was a dead letter of the broker's before. What expires on its way to a queue that
+/// is named there has gone round in a circle, as RabbitMQ sees it, and is not delivered; and that is what
+/// a message that was put back into its queue would do in a delay.
+const DEATHS: &str = "x-death";
+
 /// The message, to be delivered once more.
 pub(super) fn for_redelivery(message: &Message, copy: i64) -> BasicProperties {
-    let mut headers = headers(message, copy);
+    let mut headers = headers(message, copy, &[DEATHS]);
     // One that nobody has counted comes at least for the second time.
     let so_far = message.attempt().unwrap_or(2);
     headers.insert(DELIVERIES_BEFORE.into(), AMQPValue::LongLongInt(so_far.into()));
@@ -47,7 +52,7 @@ pub(super) fn dead_letter(
     queue: &str,
     reason: &str,
 ) -> BasicProperties {
-    let mut headers = headers(message, copy);
+    let mut headers = headers(message, copy, &[]);
     headers.insert(REASON.into(), text(beginning(reason, LONGEST_REASON)));
     headers.insert(QUEUE.into(), text(queue));
     if let Some(deliveries) = message.attempt() {
@@ -69,10 +74,11 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-fn headers(message: &Message, copy: i64) -> FieldTable {
+fn headers(message: &Message, copy: i64, without: &[&str]) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in message.headers().into_iter().flatten() {
-        if !LEFT_BEHIND.contains(&name.as_str()) {
+        let name_text = name.as_str();
+        if !LEFT_BEHIND.contains(&name_text) && !without.contains(&name_text) {
             headers.insert(name.clone(), value.clone());
         }
     }

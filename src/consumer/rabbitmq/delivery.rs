@@ -6,11 +6,11 @@ use lapin::{
 };
 
 use super::{
-    Message, copy,
+    Error, Message, copy,
     dead_letters::Route,
     delay::DelayQueue,
     message::{bytes, number},
-    publisher::{Copy, Target},
+    publisher::{Copy, Storing, Target},
     source::{OrderBy, Settings},
 };
 use crate::consumer::{self, Settle, SettleError};
@@ -25,6 +25,8 @@ pub struct Delivery {
     key: Option<Vec<u8>>,
     /// Tells copies of this delivery from all others.
     id: i64,
+    /// A copy that is being stored: it was asked for, and nobody has answered yet.
+    storing: Option<Storing>,
     /// A copy is stored, so that the original must go whatever happens.
     stored: bool,
 }
@@ -40,16 +42,27 @@ impl Delivery {
                 None => bytes(value).map(<[u8]>::to_vec),
             }),
         };
-        Delivery { message, acker, settings, key, id: rand::random(), stored: false }
+        Delivery { message, acker, settings, key, id: rand::random(), storing: None, stored: false }
     }
 
     /// Makes a copy of it that outlives it, or makes sure that there is one.
     async fn store(&mut self, copy: Copy) -> Result<(), SettleError> {
-        if !self.stored {
-            self.settings.publisher.store(copy).await.map_err(SettleError::unconfirmed)?;
-            self.stored = true;
+        let Settings { publisher, timeout, .. } = &*self.settings;
+        // It may have been answered meanwhile. A failure has been told in its place already.
+        if let Some(Ok(answer)) = self.storing.as_mut().map(Storing::try_recv) {
+            (self.stored, self.storing) = (answer.is_ok(), None);
         }
-        Ok(())
+        if self.stored {
+            return Ok(());
+        }
+        let storing = self.storing.get_or_insert_with(|| publisher.store(copy));
+        let answer = match tokio::time::timeout(*timeout, storing).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::ShutDown)),
+            // A second one would be stored as well.
+            Err(_) => return Err(SettleError::unconfirmed(Error::NoAnswer(*timeout))),
+        };
+        (self.stored, self.storing) = (answer.is_ok(), None);
+        answer.map_err(SettleError::unconfirmed)
     }
 
     fn for_redelivery(&self, queue: DelayQueue) -> Copy {

@@ -7,8 +7,13 @@ pub enum Error {
     /// What lapin reports: the connection, the channel, or the broker's answer on it.
     #[error(transparent)]
     Client(#[from] lapin::Error),
-    /// The broker ended the subscription, because the queue was deleted or has no leader.
-    #[error("the broker cancelled the consumer: the queue was deleted, or has lost its leader")]
+    /// The broker ended the subscription, because the queue was deleted or has no leader; from RabbitMQ
+    /// 4.3 on also because a delivery was held for longer than
+    /// [`consumer_timeout`](super#what-it-cannot-do).
+    #[error(
+        "the broker cancelled the consumer: the queue was deleted, or has lost its leader, or what \
+         was delivered was held for too long"
+    )]
     Cancelled,
     /// The broker did not answer in the time that
     /// [`timeout`](super::SourceBuilder::timeout) gives it.

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use lapin::{
-    Channel, Connection, ExchangeKind, PublisherConfirm,
+    Channel, Connection, ConnectionStatus, ExchangeKind, PublisherConfirm,
     options::{
         BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
     },
@@ -24,14 +24,27 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) async fn open(connect: &Connect) -> Result<Self, Error> {
-        let connection = connect.connect().await?;
+        Link::over(connect.connect().await?).await
+    }
+
+    async fn over(connection: Connection) -> Result<Self, Error> {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Link { connection, channel, found: HashSet::new() })
     }
 
+    /// Another channel over the same connection.
+    pub(super) async fn reopen(self) -> Result<Self, Error> {
+        Link::over(self.connection).await
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// The status of the connection, now and later.
+    pub(super) fn status(&self) -> ConnectionStatus {
+        self.connection.status().clone()
     }
 
     /// Makes sure that the target is there, as far as `mandatory` does not: publishing to an exchange

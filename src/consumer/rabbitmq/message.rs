@@ -74,7 +74,9 @@ impl Message {
     /// How often it has been delivered, this time included. `None` when it comes again from a
     /// classic queue, which does not count.
     pub fn attempt(&self) -> Option<u32> {
-        let returned = self.count("x-delivery-count");
+        // On a first delivery, this is not the broker's: whoever moved the message here, out of another
+        // queue, brought the count of that along.
+        let returned = self.count("x-delivery-count").filter(|_| self.envelope.redelivered);
         if returned.is_none() && self.envelope.redelivered {
             return None;
         }

@@ -60,7 +60,7 @@
 //!   anew would spare other consumers at most that, and give away the activity of a single active consumer.
 //! - **Deliveries** are counted by the broker in `x-delivery-count`, for quorum queues only. A classic queue works,
 //!   but does not count, so the consumer counts what it sees itself, and a message that kills the process
-//!   comes back for ever.
+//!   comes back for ever. A stream does not work: it forgets what was acknowledged, and cannot take anything back.
 //! - **Dead letters** go where [`DeadLetters`] says.
 //!
 //! # Delayed retry
@@ -74,7 +74,8 @@
 //! They are declared when first needed, as durable quorum queues with at-least-once dead-lettering, and
 //! they stay: a queue that expires when nobody uses it takes the messages in it along. There are at most 26
 //! for one queue, and as many as the delays need, which is ten for the consumer's defaults. Delete
-//! them together with their queue. The user needs the permission to declare them.
+//! them together with their queue. The user needs the permission to declare them. Keep policies away from them
+//! that say something about `expires`, `message-ttl` or `max-length`: the first loses what waits there.
 //!
 //! # What a copy carries
 //!
@@ -92,7 +93,10 @@
 //! | `x-buttress-exchange`, `x-buttress-routing-key` | both | where it was published at first, which [`Message`] tells |
 //! | `x-buttress-copy` | both | a number; two copies with the same are one that was stored twice |
 //!
-//! A dead letter can be put back into its queue as it is: its deliveries are counted from one again.
+//! A dead letter can be put back into its queue as it is: its deliveries are counted from one again. (From one
+//! that the broker made of a message that had been delayed, take `x-buttress-deliveries-before` off.)
+//!
+//! While the broker says that it is short of memory or disk, copies wait, and their originals with them.
 //!
 //! # What it cannot do
 //!
@@ -102,20 +106,29 @@
 //!   end the source makes sure that all have got through, before it closes the channel.
 //! - **Nothing is held for longer than `consumer_timeout`**, which is 30 minutes if the broker's configuration does
 //!   not say otherwise: there is no heartbeat for a delivery, and one that is held, or handled, for
-//!   longer closes the channel, gives everything on it back, and costs each a delivery. Raise it above your longest
-//!   outage (`consumer_timeout` in `rabbitmq.conf`, from 3.12 on also as a policy), or accept that.
+//!   longer closes the channel, gives everything on it back, and costs each a delivery. With the next probe the
+//!   source connects anew and work goes on: so an outage costs a delivery in every such time, and one of more
+//!   of them than [`max_deliveries`](crate::consumer::ConsumerBuilder::max_deliveries) makes dead letters of
+//!   what was held. Raise it above your longest outage: `consumer_timeout` in `rabbitmq.conf`, in milliseconds;
+//!   from 3.12 on also the policy `consumer-timeout` or the argument `x-consumer-timeout` of the queue.
 //! - **Giving back counts** as a delivery for quorum queues: at a shutdown, what was not handled; at the death of the
-//!   process or the connection, all that was in hand or on its way, whether it was handed out or not. A
-//!   queue with `x-delivery-limit` of its own (20 by default from RabbitMQ 4 on) should allow more than
-//!   [`max_deliveries`](crate::consumer::ConsumerBuilder::max_deliveries).
+//!   process or the connection, all that was in hand or on its way, whether it was handed out or not.
+//! - **A limit of the queue's own** is not seen from here: beyond `x-delivery-limit` (20 by default from RabbitMQ 4
+//!   on) the broker dead-letters as the queue says, and where it says nothing drops the message. It should be more
+//!   than [`max_deliveries`](crate::consumer::ConsumerBuilder::max_deliveries).
 //! - **A delayed message loses its place.** It comes behind those that were published meanwhile. Where order is asked
 //!   for, the consumer retries in hand.
-//! - **`expiration` and `user-id` do not survive a copy**, nor do the headers `CC` and `BCC`.
+//! - **`expiration` and `user-id` do not survive a copy**, nor do the headers `CC` and `BCC`. Nor does `x-death`
+//!   survive a delay: RabbitMQ keeps back what expires on its way to a queue that is named there, for it seems to go
+//!   in circles.
+//! - **A copy may be stored twice.** What the broker has not confirmed within the
+//!   [`timeout`](SourceBuilder::timeout) is published again: a queue that has lost its majority may have a copy
+//!   from every try when that is back, all with the same `x-buttress-copy`.
+//! - **Headers that leave no room** cannot be copied: with what is added, 5 kB at most, they must fit into one frame, of
+//!   128 KiB if the broker does not say otherwise. If not, the broker closes the connection at every try.
 //! - **Dead connections are noticed by heartbeat**: after twice the time that the broker suggests, 60 s, or that the
 //!   URI's `heartbeat` says. Until then it is quiet, and nothing is lost.
-//! - **A connection that is refused costs nothing; one that is accepted and never answered** costs a thread and a
-//!   socket of lapin's until the operating system gives it up, for each attempt of the
-//!   [`timeout`](SourceBuilder::timeout): lapin cannot be told to abandon it.
+//! - **lapin tells the log too much**: of a copy that no queue takes, it writes the body too, as a warning.
 //! - **RabbitMQ 3.10 forgets a quorum queue that it was told of moments before a `SIGKILL`** or a loss of power: it is
 //!   listed afterwards, and never answers. That can hit a delay queue at its first use on a broker without
 //!   replicas; where this matters, declare those ahead.
@@ -123,9 +136,11 @@
 //! # Versions
 //!
 //! This module follows lapin 4, whose types are in its interface: a new major version of lapin is
-//! one of this feature. `amqps` needs one of lapin's features for TLS, switched on in your own `Cargo.toml`.
+//! one of this feature. `amqps` needs one of lapin's features for TLS, switched on in your own `Cargo.toml`;
+//! without, it is an error.
 //! Tested against RabbitMQ 3.10.8; delayed retry needs 3.10 at least, for times to live in quorum queues.
 
+mod attempt;
 mod builder;
 mod connection;
 mod copy;

@@ -1,7 +1,7 @@
-use std::{collections::HashSet, sync::OnceLock, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
-use lapin::{BasicProperties, PublisherConfirm, message::BasicReturnMessage};
+use lapin::{BasicProperties, ConnectionStatus, PublisherConfirm, message::BasicReturnMessage};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -26,7 +26,7 @@ pub(super) struct Publisher {
 }
 
 /// Where a copy goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Queue(String),
     Exchange { exchange: String, routing_key: String },
@@ -66,21 +66,21 @@ impl Job {
     }
 }
 
+/// What became of a copy, once that is known. An error leaves open whether it is stored.
+pub(super) type Storing = oneshot::Receiver<Result<(), Error>>;
+
 impl Publisher {
     pub(super) fn new(connect: Connect, timeout: Duration) -> Self {
         Publisher { connect, timeout, jobs: OnceLock::new() }
     }
 
-    /// Stores a copy. An error leaves open whether it is stored.
-    ///
-    /// # Cancel safety
-    ///
-    /// So does dropping it.
-    pub(super) async fn store(&self, copy: Copy) -> Result<(), Error> {
+    /// Begins to store a copy, and goes on with that whether anybody waits for it or not.
+    pub(super) fn store(&self, copy: Copy) -> Storing {
         let (stored, answer) = oneshot::channel();
         let jobs = self.jobs.get_or_init(|| self.start());
-        jobs.send(Job { copy, stored }).map_err(|_| Error::ShutDown)?;
-        answer.await.unwrap_or(Err(Error::ShutDown))
+        // Without a task, nobody answers.
+        let _ = jobs.send(Job { copy, stored });
+        answer
     }
 
     fn start(&self) -> mpsc::UnboundedSender<Job> {
@@ -115,62 +115,82 @@ impl Task {
     /// collected over all that were unconfirmed at the same time, and told apart by their id. It
     /// is for this that one task stores all copies, some at a time.
     async fn store_all(&mut self, batch: &mut Vec<Job>) {
-        let deadline = Instant::now() + self.timeout;
-        // First all the targets: one that is missing costs the channel what is unconfirmed on it.
+        let mut patience = Patience::new(self.timeout);
+        // First all the targets: one that is missing costs the channel what is unconfirmed on it. Each
+        // is looked for once, however many go there.
+        let mut missing: Vec<(Target, Error)> = Vec::new();
         let mut found = Vec::with_capacity(batch.len());
         for job in batch.drain(..) {
-            match self.find(&job.copy.target, deadline).await {
-                Ok(()) => found.push(job),
-                Err(error) => job.tell(Err(error)),
+            let target = &job.copy.target;
+            if let Some((_, error)) = missing.iter().find(|(other, _)| other == target) {
+                job.tell(Err(error.clone()));
+            } else if let Err(error) = self.find(target, &mut patience).await {
+                missing.push((target.clone(), error.clone()));
+                job.tell(Err(error));
+            } else {
+                found.push(job);
             }
         }
         let mut published = Vec::with_capacity(found.len());
         for job in found {
-            match self.publish(&job.copy, deadline).await {
+            match self.publish(&job.copy, &mut patience).await {
                 Ok(confirmed) => published.push((job, confirmed)),
                 Err(error) => job.tell(Err(error)),
             }
         }
-        let mut returned = HashSet::new();
+        let status = self.link.as_ref().map(Link::status);
+        let (mut returned, mut doubtful) = (HashSet::new(), HashSet::new());
         let mut outcomes = Vec::with_capacity(published.len());
         for (job, confirmed) in published {
-            let confirmed = by(deadline, self.timeout, async { Ok(confirmed.await?) }).await;
-            let outcome = confirmed.and_then(|confirmation| {
-                let stored = confirmation.is_ack();
-                returned.extend(confirmation.take_message().as_ref().and_then(id_of));
+            let confirmed = async { Ok(confirmed.await?) };
+            let outcome = patience.wait(status.as_ref(), confirmed).await.and_then(|confirmed| {
+                let stored = confirmed.is_ack();
+                if let Some(came_back) = confirmed.take_message().as_ref().and_then(id_of) {
+                    returned.insert(came_back);
+                    // It may have come back itself, behind that one.
+                    doubtful.insert(job.copy.id);
+                }
                 if stored { Ok(()) } else { Err(Error::NotStored) }
             });
             outcomes.push((job, outcome));
         }
-        if outcomes.iter().any(|(_, outcome)| matches!(outcome, Err(Error::NoAnswer(_)))) {
+        // Confirmations that did not come may have had returned messages with them.
+        let broken = outcomes.iter().find_map(|(_, outcome)| match outcome {
+            Ok(()) | Err(Error::NotStored) => None,
+            Err(error) => Some(error.clone()),
+        });
+        if let Some(Error::NoAnswer(_)) = broken {
             // What is said later on this channel must not be taken for the answer to something else.
             self.link = None;
         }
         for (job, outcome) in outcomes {
-            if returned.contains(&job.copy.id) {
-                let error = self.unroutable(&job.copy.target);
-                job.tell(Err(error));
-            } else {
-                job.tell(outcome);
-            }
+            let outcome = match &broken {
+                _ if returned.contains(&job.copy.id) => Err(self.unroutable(&job.copy.target)),
+                Some(error) if doubtful.contains(&job.copy.id) => Err(error.clone()),
+                _ => outcome,
+            };
+            job.tell(outcome);
         }
     }
 
     /// Makes sure that the target is there. If it is not, that costs the channel.
-    async fn find(&mut self, target: &Target, deadline: Instant) -> Result<(), Error> {
-        let timeout = self.timeout;
-        let link = self.linked(deadline).await?;
-        let found = by(deadline, timeout, link.find(target)).await;
-        if found.is_err() {
+    async fn find(&mut self, target: &Target, patience: &mut Patience) -> Result<(), Error> {
+        let link = self.linked(patience).await?;
+        let status = link.status();
+        let found = patience.wait(Some(&status), link.find(target)).await;
+        if let Err(Error::NoAnswer(_)) = found {
             self.link = None;
         }
         found
     }
 
-    async fn publish(&mut self, copy: &Copy, deadline: Instant) -> Result<PublisherConfirm, Error> {
-        let timeout = self.timeout;
-        let link = self.linked(deadline).await?;
-        let published = by(deadline, timeout, link.publish(copy)).await;
+    async fn publish(
+        &mut self,
+        copy: &Copy,
+        patience: &mut Patience,
+    ) -> Result<PublisherConfirm, Error> {
+        let link = self.linked(patience).await?;
+        let published = patience.wait(Some(&link.status()), link.publish(copy)).await;
         if published.is_err() {
             self.link = None;
         }
@@ -178,10 +198,12 @@ impl Task {
     }
 
     /// The open channel, a new one if need be.
-    async fn linked(&mut self, deadline: Instant) -> Result<&mut Link, Error> {
-        let link = match self.link.take().filter(Link::is_open) {
-            Some(link) => link,
-            None => by(deadline, self.timeout, Link::open(&self.connect)).await?,
+    async fn linked(&mut self, patience: &mut Patience) -> Result<&mut Link, Error> {
+        let link = match self.link.take() {
+            Some(link) if link.is_open() => link,
+            // What closes a channel need not cost the connection.
+            Some(link) if link.status().connected() => patience.wait(None, link.reopen()).await?,
+            _ => patience.wait(None, Link::open(&self.connect)).await?,
         };
         Ok(self.link.insert(link))
     }
@@ -196,15 +218,40 @@ impl Task {
     }
 }
 
-/// What the broker answers by then.
-async fn by<T>(
-    deadline: Instant,
+/// For how long the broker is waited for.
+///
+/// One that is short of memory or disk stops reading from connections that publish, and says so. What has
+/// been published on such a connection is stored when that is over; so it is waited for that long. To
+/// give up and publish it again on another connection would store it once for each.
+struct Patience {
     timeout: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match timeout_at(deadline, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::NoAnswer(timeout)),
+    until: Instant,
+    was_blocked: bool,
+}
+
+impl Patience {
+    fn new(timeout: Duration) -> Self {
+        Patience { timeout, until: Instant::now() + timeout, was_blocked: false }
+    }
+
+    /// What the broker answers in time, on a connection of this status.
+    async fn wait<T>(
+        &mut self,
+        status: Option<&ConnectionStatus>,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut answer = pin!(answer);
+        loop {
+            if let Ok(answer) = timeout_at(self.until, answer.as_mut()).await {
+                return answer;
+            }
+            let is_blocked = status.is_some_and(ConnectionStatus::blocked);
+            if !is_blocked && !self.was_blocked {
+                return Err(Error::NoAnswer(self.timeout));
+            }
+            // And after the end of it once more.
+            (self.was_blocked, self.until) = (is_blocked, Instant::now() + self.timeout);
+        }
     }
 }
 

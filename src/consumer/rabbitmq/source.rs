@@ -87,6 +87,10 @@ impl Source {
     /// A source that connects with this function, as often as it needs a connection: for TLS with
     /// certificates of your own, tokens that are renewed, several brokers in turn.
     ///
+    /// The future is dropped when the [`timeout`](SourceBuilder::timeout) is over. But lapin goes on waiting for a
+    /// broker that has accepted the connection and does not answer, in a thread and with a socket of its own: for
+    /// each attempt, until the operating system gives it up. ([`builder`](Self::builder) ends that.)
+    ///
     /// The connection must not come back by itself: leave lapin's
     /// [`enable_auto_recover`](lapin::ConnectionProperties::enable_auto_recover) off. A delivery that
     /// was lost with a connection must be known to be lost.
