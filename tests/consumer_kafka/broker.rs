@@ -102,6 +102,21 @@ impl Kafka {
         }
     }
 
+    /// Stores so many messages of so many bytes in the first partition.
+    pub(crate) async fn fill_large(&self, count: usize, bytes: usize) {
+        let body = vec![b'x'; bytes];
+        for _ in 0..count {
+            let record = FutureRecord::<str, [u8]>::to(TOPIC).partition(0).payload(&body);
+            self.producer.send(record, PATIENCE).await.unwrap();
+        }
+    }
+
+    /// Stores a message that has neither a key nor a body in the first partition.
+    pub(crate) async fn fill_empty(&self) {
+        let record = FutureRecord::<str, str>::to(TOPIC).partition(0);
+        self.producer.send(record, PATIENCE).await.unwrap();
+    }
+
     /// From where the group would go on, by partition. `None` where it has committed nothing.
     pub(crate) fn committed(&self, partition: i32) -> Option<i64> {
         let mut list = TopicPartitionList::new();
