@@ -1,6 +1,6 @@
 //! The mock cluster with one topic, a group that consumes it, and what a test wants to know of both.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, ops::Range, sync::Arc, time::Duration};
 
 use buttress::consumer::{
     Delivery, Settle, Source,
@@ -89,11 +89,16 @@ impl Kafka {
     }
 
     /// Stores so many messages in that partition: their bodies are their numbers.
-    pub(crate) async fn fill(&self, partition: i32, bodies: std::ops::Range<u32>) {
+    pub(crate) async fn fill(&self, partition: i32, bodies: Range<u32>) {
+        self.fill_topic(TOPIC, partition, bodies).await;
+    }
+
+    /// The same, in a topic of your choice.
+    pub(crate) async fn fill_topic(&self, topic: &str, partition: i32, bodies: Range<u32>) {
         let sent: Vec<_> = bodies
             .map(|body| {
                 let body = body.to_string();
-                let record = FutureRecord::<str, str>::to(TOPIC).partition(partition);
+                let record = FutureRecord::<str, str>::to(topic).partition(partition);
                 self.producer.send_result(record.payload(&body).key("key")).unwrap()
             })
             .collect();

@@ -1,11 +1,17 @@
 //! What is committed, and when.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use buttress::consumer::{Delivery, Settle, Source, kafka::Order};
+use buttress::consumer::{
+    Delivery, Settle, Source,
+    kafka::{DeadLetters, Order, Source as KafkaSource},
+};
 
 use crate::{
-    broker::{InHand, Kafka, ack, number},
+    broker::{InHand, Kafka, TOPIC, ack, number},
     consumer_support::scenario::eventually,
 };
 
@@ -89,7 +95,7 @@ async fn a_partition_goes_on_so_far_beyond_one_that_is_not_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn order_is_that_of_the_key_or_of_the_partition() {
+async fn order_is_that_of_the_key() {
     let kafka = Kafka::with_partitions(1);
     kafka.fill(0, 0..1).await;
     let mut source = kafka.source_now();
@@ -99,10 +105,25 @@ async fn order_is_that_of_the_key_or_of_the_partition() {
     assert_eq!(message.key(), Some(&b"key"[..]));
     assert_eq!((message.topic(), message.partition(), message.offset()), ("orders", 0, 0));
     assert!(message.timestamp().is_some() && !message.is_tombstone());
-    source.close().await.unwrap();
+}
 
-    let by_partition = kafka.builder(&kafka.config()).order(Order::Partition);
-    let mut source = by_partition.build().unwrap();
-    let delivery = source.take().await;
-    assert_eq!(delivery.ordering_key(), Some(&[0; 4][..]));
+/// A message that is tried again holds up its own partition, and not that of the same number of another
+/// topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_partition_of_each_topic_has_an_order_of_its_own() {
+    const OTHER: &str = "returns";
+    let kafka = Kafka::start();
+    kafka.fill(0, 0..2).await;
+    kafka.fill(1, 10..11).await;
+    kafka.cluster().create_topic(OTHER, 1).unwrap();
+    kafka.fill_topic(OTHER, 0, 20..21).await;
+    let topics = [TOPIC, OTHER];
+    let source = KafkaSource::builder(&kafka.config(), topics, DeadLetters::dropped());
+    let taken = source.order(Order::Partition).build().unwrap().take_all(4).await;
+    let keys: BTreeMap<u32, Option<&[u8]>> =
+        taken.iter().map(|delivery| (number(delivery), delivery.ordering_key())).collect();
+    assert_eq!(keys[&0], keys[&1]);
+    let different: BTreeSet<_> = keys.values().collect();
+    assert_eq!(different.len(), 3, "{keys:?}");
+    assert!(!different.contains(&None), "{keys:?}");
 }

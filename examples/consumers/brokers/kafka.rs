@@ -20,10 +20,15 @@ impl Cluster {
     /// Starts one with these topics, each with so many partitions.
     pub(crate) fn start(topics: &[(&str, i32)]) -> KafkaResult<Self> {
         let mock = MockCluster::new(1)?;
+        let cluster = Cluster { mock };
         for (topic, partitions) in topics {
-            mock.create_topic(topic, *partitions, 1)?;
+            cluster.create_topic(topic, *partitions)?;
         }
-        Ok(Cluster { mock })
+        Ok(cluster)
+    }
+
+    pub(crate) fn create_topic(&self, topic: &str, partitions: i32) -> KafkaResult<()> {
+        self.mock.create_topic(topic, partitions, 1)
     }
 
     /// What `bootstrap.servers` is to be.

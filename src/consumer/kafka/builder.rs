@@ -5,7 +5,7 @@ use rdkafka::{
 };
 
 use super::{
-    DeadLetters, Error, Message, Source,
+    DeadLetters, Error, Source,
     group::{Group, Settings},
     source::Intervals,
 };
@@ -17,22 +17,13 @@ const POLICY: &str = "kafka source";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// Messages with the same key. Those without one are not ordered: whoever sent them left it to
+    /// Messages with the same key, of whatever topic. Those without one are not ordered: whoever sent them left it to
     /// chance in which partition they came to be.
     #[default]
     Key,
     /// Messages of the same partition, as Kafka keeps them. A message that is tried again holds up its
     /// whole partition.
     Partition,
-}
-
-impl Order {
-    pub(super) fn key(self, message: &Message) -> Option<&[u8]> {
-        match self {
-            Order::Key => message.key(),
-            Order::Partition => Some(message.place()),
-        }
-    }
 }
 
 /// How a [`Source`] is to be.
