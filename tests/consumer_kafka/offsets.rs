@@ -9,9 +9,10 @@ use buttress::consumer::{
     Delivery, Settle, Source,
     kafka::{DeadLetters, Order, Source as KafkaSource},
 };
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::{
-    broker::{InHand, Kafka, TOPIC, ack, number},
+    broker::{InHand, Kafka, PARTITIONS, TOPIC, ack, number},
     consumer_support::scenario::eventually,
 };
 
@@ -71,6 +72,74 @@ async fn a_source_that_is_dropped_commits_in_the_background() {
     }
     drop(source);
     eventually("it is committed", async || kafka.committed(0) == Some(2)).await;
+}
+
+/// A partition without an offset is read from its beginning, whether or not somebody thought of that:
+/// librdkafka would begin at its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_an_offset_is_read_from_its_beginning() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..1).await;
+    let mut config = kafka.config();
+    config.remove("auto.offset.reset");
+    let mut source = kafka.builder(&config).build().unwrap();
+    assert_eq!(number(&source.take().await), 0);
+}
+
+/// The log ends before the group's offset: the topic was deleted and made anew, say.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_is_not_in_the_log_begins_it_again() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..2).await;
+    kafka.commit(0, 500);
+    let mut source = kafka.source_now();
+    let mut taken = source.take_all(2).await;
+    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [0, 1]);
+    ack(&mut taken[0]).await;
+    source.close().await.unwrap();
+    assert_eq!(kafka.committed(0), Some(1));
+}
+
+/// Asked to say so, it says so, once, and reads the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_an_offset_is_an_error_if_that_is_wanted() {
+    let kafka = Kafka::with_partitions(2);
+    kafka.fill(0, 0..1).await;
+    kafka.fill(1, 10..12).await;
+    kafka.commit(1, 1);
+    let mut config = kafka.config();
+    config.set("auto.offset.reset", "error");
+    let mut source = kafka.builder(&config).build().unwrap();
+    let (mut numbers, mut errors) = (Vec::new(), Vec::new());
+    while let Some(polled) = source.poll_for(Duration::from_secs(1), 10).await {
+        match polled {
+            Ok(delivery) => numbers.push(number(&delivery)),
+            Err(error) => errors.push(error.code()),
+        }
+    }
+    assert_eq!(numbers, [11]);
+    assert_eq!(errors, [Some(RDKafkaErrorCode::AutoOffsetReset)]);
+}
+
+/// However few deliveries there may be in hand, no partition waits until another is empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_take_turns() {
+    let kafka = Kafka::start();
+    for partition in 0..PARTITIONS {
+        kafka.fill(partition, 0..10).await;
+    }
+    let mut source = kafka.builder(&kafka.config()).prefetch(1).build().unwrap();
+    // Until something of each is there.
+    source.poll_for(Duration::from_secs(1), 0).await;
+    for _ in 0..5 {
+        let mut round = BTreeSet::new();
+        for _ in 0..PARTITIONS {
+            let mut delivery = source.take().await;
+            round.insert(delivery.payload().partition());
+            ack(&mut delivery).await;
+        }
+        assert_eq!(round, (0..PARTITIONS).collect());
+    }
 }
 
 /// One that is not settled holds up its own partition only, and that only when it is far behind.
