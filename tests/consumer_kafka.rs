@@ -1,7 +1,8 @@
 //! Kafka: the real client against librdkafka's mock cluster.
 //!
-//! Real sockets and paused time do not mix: these tests take real, short times. Most of that is the
-//! mock cluster's: the first member of a group waits three seconds for others.
+//! Real sockets and paused time do not mix: these tests take real, short times. Where it
+//! does not matter how the group agrees, its coordinator decides (KIP-848): the mock cluster does that at
+//! once, while it has a group of the classic protocol wait three seconds for its first members.
 
 #![cfg(feature = "kafka")]
 

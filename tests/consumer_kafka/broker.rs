@@ -1,6 +1,6 @@
 //! The mock cluster with one topic, a group that consumes it, and what a test wants to know of both.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, ops::Range, sync::Arc, time::Duration};
 
 use buttress::consumer::{
     Delivery, Settle, Source,
@@ -12,7 +12,7 @@ use buttress::consumer::{
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     message::{Headers, OwnedMessage},
     producer::{FutureProducer, FutureRecord},
 };
@@ -31,10 +31,26 @@ pub(crate) const PARTITIONS: i32 = 4;
 /// For what the cluster does in the end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How a group comes to an agreement about its partitions.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    /// Its members do. The mock cluster has the first of them wait three seconds for others, which a session
+    /// must outlive, and whenever members come or go a second less than the session.
+    Classic { session: &'static str },
+    /// The coordinator does, since Kafka 4.0. The mock cluster does so at once. Its sessions take 45
+    /// seconds, so nobody may be missing.
+    Consumer,
+}
+
+impl Protocol {
+    const CLASSIC: Protocol = Protocol::Classic { session: "4000" };
+}
+
 pub(crate) struct Kafka {
     /// `None` where it is another process that has it.
     cluster: Option<Cluster>,
     address: String,
+    protocol: Protocol,
     producer: FutureProducer,
     /// Of the group, but not a member of it.
     watcher: Arc<BaseConsumer>,
@@ -49,7 +65,17 @@ impl Kafka {
     pub(crate) fn with_partitions(partitions: i32) -> Self {
         let cluster = Cluster::start(&[(TOPIC, partitions), (DEAD, 1)]).unwrap();
         let address = cluster.address();
-        Kafka { cluster: Some(cluster), ..Self::at(&address) }
+        Kafka { cluster: Some(cluster), protocol: Protocol::Consumer, ..Self::at(&address) }
+    }
+
+    /// The same, with the protocol that most groups have.
+    pub(crate) fn classic(self) -> Self {
+        Kafka { protocol: Protocol::CLASSIC, ..self }
+    }
+
+    /// The same, with sessions that outlive a broker that is away. librdkafka takes a while to find it again.
+    pub(crate) fn patient(self) -> Self {
+        Kafka { protocol: Protocol::Classic { session: "10000" }, ..self }
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -61,16 +87,18 @@ impl Kafka {
         let mut config = client(&self.address);
         // What a kill costs is what was settled since the last commit. So a process that will be killed
         // commits all the time, and nobody else.
-        // Its place must be free soon, while the others must outlive a broker that is away.
-        let (commit_every, session) =
-            if self.cluster.is_some() { ("100", "10000") } else { ("5", "5000") };
+        let commit_every = if self.cluster.is_some() { "100" } else { "5" };
         config
             .set("group.id", GROUP)
             .set("auto.offset.reset", "earliest")
-            .set("session.timeout.ms", session)
-            .set("heartbeat.interval.ms", "200")
             .set("auto.commit.interval.ms", commit_every)
             .set("fetch.wait.max.ms", "50");
+        match self.protocol {
+            Protocol::Classic { session } => {
+                config.set("session.timeout.ms", session).set("heartbeat.interval.ms", "200")
+            }
+            Protocol::Consumer => config.set("group.protocol", "consumer"),
+        };
         config
     }
 
@@ -89,17 +117,37 @@ impl Kafka {
     }
 
     /// Stores so many messages in that partition: their bodies are their numbers.
-    pub(crate) async fn fill(&self, partition: i32, bodies: std::ops::Range<u32>) {
+    pub(crate) async fn fill(&self, partition: i32, bodies: Range<u32>) {
+        self.fill_topic(TOPIC, partition, bodies).await;
+    }
+
+    /// The same, in a topic of your choice.
+    pub(crate) async fn fill_topic(&self, topic: &str, partition: i32, bodies: Range<u32>) {
         let sent: Vec<_> = bodies
             .map(|body| {
                 let body = body.to_string();
-                let record = FutureRecord::<str, str>::to(TOPIC).partition(partition);
+                let record = FutureRecord::<str, str>::to(topic).partition(partition);
                 self.producer.send_result(record.payload(&body).key("key")).unwrap()
             })
             .collect();
         for sent in sent {
             sent.await.unwrap().unwrap();
         }
+    }
+
+    /// Stores so many messages of so many bytes in the first partition.
+    pub(crate) async fn fill_large(&self, count: usize, bytes: usize) {
+        let body = vec![b'x'; bytes];
+        for _ in 0..count {
+            let record = FutureRecord::<str, [u8]>::to(TOPIC).partition(0).payload(&body);
+            self.producer.send(record, PATIENCE).await.unwrap();
+        }
+    }
+
+    /// Stores a message that has neither a key nor a body in the first partition.
+    pub(crate) async fn fill_empty(&self) {
+        let record = FutureRecord::<str, str>::to(TOPIC).partition(0);
+        self.producer.send(record, PATIENCE).await.unwrap();
     }
 
     /// From where the group would go on, by partition. `None` where it has committed nothing.
@@ -111,6 +159,13 @@ impl Kafka {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         }
+    }
+
+    /// Has the group, which must have no members, go on from there.
+    pub(crate) fn commit(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(TOPIC, partition, Offset::Offset(offset)).unwrap();
+        block_in_place(|| self.watcher.commit(&list, CommitMode::Sync)).unwrap();
     }
 
     /// All of the dead letters.
@@ -204,6 +259,8 @@ impl Reachable for Kafka {
         Kafka {
             cluster: None,
             address: address.to_owned(),
+            // One that may be killed.
+            protocol: Protocol::CLASSIC,
             producer: client(address).create().unwrap(),
             watcher: Arc::new(client(address).set("group.id", GROUP).create().unwrap()),
         }

@@ -75,3 +75,39 @@ async fn dead_letters_are_dropped_if_that_is_wanted() {
     source.close().await.unwrap();
     assert_eq!((kafka.committed(0), kafka.dead().len()), (Some(1), 0));
 }
+
+/// What is not there stays so: an empty body is not a tombstone, and an empty key not none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_tombstone_is_one_and_its_reason_is_bounded() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill_empty().await;
+    let mut source = kafka.source_now();
+    let mut delivery = source.take().await;
+    let message = delivery.payload();
+    assert!(message.is_tombstone() && message.body().is_empty());
+    assert_eq!((message.key(), delivery.ordering_key()), (None, None));
+    let reason = "ü".repeat(100_000);
+    delivery.settle(&Settle::DeadLetter { reason: reason.into() }).await.unwrap();
+    source.close().await.unwrap();
+
+    let letters = kafka.dead();
+    assert_eq!((letters[0].key(), letters[0].payload()), (None, None));
+    assert_eq!(header(&letters[0], "buttress-reason"), Some("ü".repeat(512)));
+}
+
+/// One that is too large for the producer's limit is not lost, and not passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_too_large_keeps_the_offset_where_it_is() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill_large(1, 10_000).await;
+    let letters = DeadLetters::to_topic(DEAD, kafka.producer("message.max.bytes", "10000"));
+    let mut source = KafkaSource::builder(&kafka.config(), [TOPIC], letters).build().unwrap();
+    let mut delivery = source.take().await;
+    for _ in 0..2 {
+        let error = delivery.settle(&dead("no")).await.unwrap_err();
+        assert_eq!(error.kind(), SettleErrorKind::Unconfirmed);
+        assert!(error.to_string().contains("MessageSizeTooLarge"), "{error}");
+    }
+    source.close().await.unwrap();
+    assert_eq!(kafka.committed(0), None);
+}

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use buttress::consumer::{Source, kafka::Error};
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{
+    error::RDKafkaErrorCode,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+use tokio::time::Instant;
 
 use crate::{
     broker::{InHand, Kafka, PATIENCE, ack, number},
@@ -15,9 +19,7 @@ use crate::{
 async fn a_broker_that_was_away_costs_nothing() {
     let kafka = Kafka::with_partitions(1);
     kafka.fill(0, 0..3).await;
-    let mut config = kafka.config();
-    config.set("session.timeout.ms", "10000");
-    let mut source = kafka.builder(&config).build().unwrap();
+    let mut source = kafka.source_now();
     let mut taken = source.take_all(3).await;
 
     kafka.cluster().down().unwrap();
@@ -54,7 +56,7 @@ async fn a_commit_that_fails_is_told_and_done_again() {
     kafka.cluster().fail(RDKafkaApiKey::OffsetCommit, &failures);
     ack(&mut taken[0]).await;
     let polled = source.poll_for(Duration::from_secs(2), 1).await;
-    assert!(matches!(polled, Some(Err(Error::Commit(_)))), "{polled:?}");
+    assert!(matches!(polled, Some(Err(Error::Commit { .. }))), "{polled:?}");
 
     ack(&mut taken[1]).await;
     source.close().await.unwrap();
@@ -72,7 +74,28 @@ async fn a_last_commit_that_fails_is_told() {
     let failures = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 2];
     kafka.cluster().fail(RDKafkaApiKey::OffsetCommit, &failures);
     let error = source.close().await.unwrap_err();
-    assert!(matches!(error, Error::Commit(_)), "{error}");
+    assert!(matches!(error, Error::Commit { .. }), "{error}");
+    assert!(error.to_string().contains("(orders[0] at 1)"), "{error}");
+}
+
+/// Nobody waits long for a broker that is away, and what it was not told is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_without_a_broker_is_bounded_and_says_what_is_not_committed() {
+    let kafka = Kafka::with_partitions(2);
+    kafka.fill(1, 0..3).await;
+    let mut source = kafka.source_now();
+    let mut taken = source.take_all(3).await;
+    kafka.cluster().down().unwrap();
+    ack(&mut taken[0]).await;
+    // So that a commit is on its way as well.
+    source.poll_for(Duration::from_millis(100), 0).await;
+    ack(&mut taken[1]).await;
+    let begun = Instant::now();
+    let error = source.close().await.unwrap_err();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "a consumer waits no longer, and this took {took:?}");
+    assert_eq!(error.code(), Some(RDKafkaErrorCode::OperationTimedOut), "{error}");
+    assert!(error.to_string().contains("(orders[1] at 2)"), "{error}");
 }
 
 /// Requests of every kind that fail now and then cost neither a message nor the order.
@@ -106,7 +129,7 @@ async fn requests_that_fail_are_made_up_for() {
 /// A member whose place another has taken is told so for ever, and does not fight for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fatal_error_is_told_at_each_poll() {
-    let kafka = Kafka::with_partitions(1);
+    let kafka = Kafka::with_partitions(1).classic();
     kafka.fill(0, 0..1).await;
     let mut config = kafka.config();
     config.set("group.instance.id", "one");

@@ -1,11 +1,18 @@
 //! What is committed, and when.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use buttress::consumer::{Delivery, Settle, Source, kafka::Order};
+use buttress::consumer::{
+    Delivery, Settle, Source,
+    kafka::{DeadLetters, Order, Source as KafkaSource},
+};
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::{
-    broker::{InHand, Kafka, ack, number},
+    broker::{InHand, Kafka, PARTITIONS, TOPIC, ack, number},
     consumer_support::scenario::eventually,
 };
 
@@ -67,6 +74,74 @@ async fn a_source_that_is_dropped_commits_in_the_background() {
     eventually("it is committed", async || kafka.committed(0) == Some(2)).await;
 }
 
+/// A partition without an offset is read from its beginning, whether or not somebody thought of that:
+/// librdkafka would begin at its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_an_offset_is_read_from_its_beginning() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..1).await;
+    let mut config = kafka.config();
+    config.remove("auto.offset.reset");
+    let mut source = kafka.builder(&config).build().unwrap();
+    assert_eq!(number(&source.take().await), 0);
+}
+
+/// The log ends before the group's offset: the topic was deleted and made anew, say.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_is_not_in_the_log_begins_it_again() {
+    let kafka = Kafka::with_partitions(1);
+    kafka.fill(0, 0..2).await;
+    kafka.commit(0, 500);
+    let mut source = kafka.source_now();
+    let mut taken = source.take_all(2).await;
+    assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [0, 1]);
+    ack(&mut taken[0]).await;
+    source.close().await.unwrap();
+    assert_eq!(kafka.committed(0), Some(1));
+}
+
+/// Asked to say so, it says so, once, and reads the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_an_offset_is_an_error_if_that_is_wanted() {
+    let kafka = Kafka::with_partitions(2);
+    kafka.fill(0, 0..1).await;
+    kafka.fill(1, 10..12).await;
+    kafka.commit(1, 1);
+    let mut config = kafka.config();
+    config.set("auto.offset.reset", "error");
+    let mut source = kafka.builder(&config).build().unwrap();
+    let (mut numbers, mut errors) = (Vec::new(), Vec::new());
+    while let Some(polled) = source.poll_for(Duration::from_secs(1), 10).await {
+        match polled {
+            Ok(delivery) => numbers.push(number(&delivery)),
+            Err(error) => errors.push(error.code()),
+        }
+    }
+    assert_eq!(numbers, [11]);
+    assert_eq!(errors, [Some(RDKafkaErrorCode::AutoOffsetReset)]);
+}
+
+/// However few deliveries there may be in hand, no partition waits until another is empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_take_turns() {
+    let kafka = Kafka::start();
+    for partition in 0..PARTITIONS {
+        kafka.fill(partition, 0..10).await;
+    }
+    let mut source = kafka.builder(&kafka.config()).prefetch(1).build().unwrap();
+    // Until something of each is there.
+    source.poll_for(Duration::from_secs(1), 0).await;
+    for _ in 0..5 {
+        let mut round = BTreeSet::new();
+        for _ in 0..PARTITIONS {
+            let mut delivery = source.take().await;
+            round.insert(delivery.payload().partition());
+            ack(&mut delivery).await;
+        }
+        assert_eq!(round, (0..PARTITIONS).collect());
+    }
+}
+
 /// One that is not settled holds up its own partition only, and that only when it is far behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_goes_on_so_far_beyond_one_that_is_not_settled() {
@@ -89,7 +164,7 @@ async fn a_partition_goes_on_so_far_beyond_one_that_is_not_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn order_is_that_of_the_key_or_of_the_partition() {
+async fn order_is_that_of_the_key() {
     let kafka = Kafka::with_partitions(1);
     kafka.fill(0, 0..1).await;
     let mut source = kafka.source_now();
@@ -99,10 +174,25 @@ async fn order_is_that_of_the_key_or_of_the_partition() {
     assert_eq!(message.key(), Some(&b"key"[..]));
     assert_eq!((message.topic(), message.partition(), message.offset()), ("orders", 0, 0));
     assert!(message.timestamp().is_some() && !message.is_tombstone());
-    source.close().await.unwrap();
+}
 
-    let by_partition = kafka.builder(&kafka.config()).order(Order::Partition);
-    let mut source = by_partition.build().unwrap();
-    let delivery = source.take().await;
-    assert_eq!(delivery.ordering_key(), Some(&[0; 4][..]));
+/// A message that is tried again holds up its own partition, and not that of the same number of another
+/// topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_partition_of_each_topic_has_an_order_of_its_own() {
+    const OTHER: &str = "returns";
+    let kafka = Kafka::start();
+    kafka.fill(0, 0..2).await;
+    kafka.fill(1, 10..11).await;
+    kafka.cluster().create_topic(OTHER, 1).unwrap();
+    kafka.fill_topic(OTHER, 0, 20..21).await;
+    let topics = [TOPIC, OTHER];
+    let source = KafkaSource::builder(&kafka.config(), topics, DeadLetters::dropped());
+    let taken = source.order(Order::Partition).build().unwrap().take_all(4).await;
+    let keys: BTreeMap<u32, Option<&[u8]>> =
+        taken.iter().map(|delivery| (number(delivery), delivery.ordering_key())).collect();
+    assert_eq!(keys[&0], keys[&1]);
+    let different: BTreeSet<_> = keys.values().collect();
+    assert_eq!(different.len(), 3, "{keys:?}");
+    assert!(!different.contains(&None), "{keys:?}");
 }

@@ -13,7 +13,7 @@ const OTHERS: &[&str] = &["rdk:mock"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outages_without_order() {
-    scenario::outages(&Kafka::start(), Order::Any).await;
+    scenario::outages(&Kafka::start().classic(), Order::Any).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,18 +23,18 @@ async fn outages_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_killed() {
-    scenario::crash(&Kafka::start()).await;
+    scenario::crash(&Kafka::start().patient()).await;
 }
 
 #[test]
 fn consumer_killed() {
-    child::killed("scenarios::consumer_killed", async || Kafka::start());
+    child::killed("scenarios::consumer_killed", async || Kafka::start().classic());
 }
 
 #[test]
 fn open_circuit_is_quiet() {
     child::alone("scenarios::open_circuit_is_quiet", async || {
-        scenario::open_circuit(&Kafka::start(), OTHERS).await;
+        scenario::open_circuit(&Kafka::start().classic(), OTHERS).await;
     });
 }
 

@@ -5,7 +5,7 @@ use rdkafka::{
 };
 
 use super::{
-    DeadLetters, Error, Message, Source,
+    DeadLetters, Error, Source,
     group::{Group, Settings},
     source::Intervals,
 };
@@ -13,26 +13,32 @@ use crate::error::ConfigError;
 
 const POLICY: &str = "kafka source";
 
+/// What a source needs otherwise than librdkafka has it.
+const OURS: [(&str, &str); 5] = [
+    ("enable.auto.offset.store", "false"),
+    ("enable.auto.commit", "false"),
+    // A partition without an offset may be one that was added, or one whose first messages were in hand
+    // of a member that died. At the end they would be passed over.
+    ("auto.offset.reset", "earliest"),
+    // librdkafka's 64 MiB are meant for all partitions together, and count for each of them where each has
+    // a queue of its own.
+    ("queued.max.messages.kbytes", "4096"),
+    // How long a queue that was full is left alone. A second, which it is otherwise, is too long for
+    // what is in one.
+    ("fetch.queue.backoff.ms", "50"),
+];
+
 /// What [`ConsumerBuilder::ordered`](crate::consumer::ConsumerBuilder::ordered) keeps in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// Messages with the same key. Those without one are not ordered: whoever sent them left it to
+    /// Messages with the same key, of whatever topic. Those without one are not ordered: whoever sent them left it to
     /// chance in which partition they came to be.
     #[default]
     Key,
     /// Messages of the same partition, as Kafka keeps them. A message that is tried again holds up its
     /// whole partition.
     Partition,
-}
-
-impl Order {
-    pub(super) fn key(self, message: &Message) -> Option<&[u8]> {
-        match self {
-            Order::Key => message.key(),
-            Order::Partition => Some(message.place()),
-        }
-    }
 }
 
 /// How a [`Source`] is to be.
@@ -103,6 +109,9 @@ impl SourceBuilder {
 
     /// The same, with a context of your own for librdkafka's log, statistics and OAuth tokens.
     ///
+    /// It is called from within the polls of the source, in an asynchronous task. So it must not block: a
+    /// token is to be there already when it is asked for.
+    ///
     /// # Errors
     ///
     /// As for [`build`](Self::build).
@@ -110,9 +119,9 @@ impl SourceBuilder {
         mut self,
         context: C,
     ) -> Result<Source<C>, Error> {
-        for key in ["enable.auto.offset.store", "enable.auto.commit"] {
+        for (key, value) in OURS {
             if self.client.get(key).is_none() {
-                self.client.set(key, "false");
+                self.client.set(key, value);
             }
         }
         self.check()?;

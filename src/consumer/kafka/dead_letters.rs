@@ -13,6 +13,10 @@ use super::Message;
 /// How long a dead letter waits for a place in the producer's queue, if that is full.
 const FOR_A_PLACE: Duration = Duration::from_secs(10);
 
+/// The longest reason that is kept, in bytes. Errors may quote whole answers, and headers count
+/// towards the largest message that brokers take.
+const LONGEST_REASON: usize = 1024;
+
 /// Where messages go that cannot be handled. Kafka has no dead letters of its own: a consumer passes
 /// over such a message, and it is gone for its group, or stays and holds up its partition.
 #[derive(Clone)]
@@ -26,7 +30,7 @@ impl DeadLetters {
     ///
     /// | header | is |
     /// |---|---|
-    /// | `buttress-reason` | why, in words |
+    /// | `buttress-reason` | why, in words, the first kilobyte of them |
     /// | `buttress-topic`, `buttress-partition`, `buttress-offset` | where it came from |
     /// | `buttress-timestamp` | its own timestamp, in milliseconds since 1970, if it has one |
     ///
@@ -35,8 +39,12 @@ impl DeadLetters {
     /// all of those in sync), and how long it tries for its `message.timeout.ms`. It may be stored
     /// twice, if the process dies in between.
     ///
-    /// The topic must exist, or brokers create it, and must accept messages as large as the original,
-    /// with a little more for the headers.
+    /// The topic must exist, or brokers create it. It and the producer must accept messages as large as the
+    /// original, with a few kilobytes more for the headers. (A producer's `message.max.bytes` is 1 000 000 if
+    /// you do not say more, and most brokers take 1 048 588.) One that cannot be stored is tried again, later
+    /// and later, until it can be: the error is in [`Status::last_error`](crate::consumer::Status), the
+    /// offset of its partition stays where it is, and [`max_span`](super::SourceBuilder::max_span) says how
+    /// far the partition goes on.
     pub fn to_topic<C: ClientContext + 'static>(
         topic: impl Into<Arc<str>>,
         producer: FutureProducer<C>,
@@ -78,7 +86,7 @@ fn headers(message: &Message, reason: &str) -> OwnedHeaders {
     let offset = message.offset().to_string();
     let timestamp = message.timestamp().map(|timestamp| timestamp.to_string());
     for (key, value) in [
-        ("buttress-reason", Some(reason)),
+        ("buttress-reason", Some(beginning(reason))),
         ("buttress-topic", Some(message.topic())),
         ("buttress-partition", Some(&partition)),
         ("buttress-offset", Some(&offset)),
@@ -89,6 +97,15 @@ fn headers(message: &Message, reason: &str) -> OwnedHeaders {
         }
     }
     headers
+}
+
+/// As much of it as is kept, in whole characters.
+fn beginning(reason: &str) -> &str {
+    let mut end = reason.len().min(LONGEST_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }
 
 struct Copy {

@@ -14,7 +14,9 @@ use crate::{
 pub(super) struct Assigned {
     pub(super) topic: Arc<str>,
     pub(super) number: i32,
-    pub(super) order: Order,
+    order: Order,
+    /// The partition as a key of order: its topic, and its number in four bytes.
+    place: Box<[u8]>,
     pub(super) dead_letters: Arc<DeadLetters>,
     /// Shared by all partitions: some prefix has grown, so there is something to store.
     pub(super) grown: Arc<AtomicBool>,
@@ -29,8 +31,9 @@ impl Assigned {
         dead_letters: Arc<DeadLetters>,
         grown: Arc<AtomicBool>,
     ) -> Self {
+        let place = [topic.as_bytes(), &number.to_be_bytes()].concat().into();
         let offsets = Mutex::default();
-        Assigned { topic: topic.into(), number, order, dead_letters, grown, offsets }
+        Assigned { topic: topic.into(), number, order, place, dead_letters, grown, offsets }
     }
 
     pub(super) fn offsets(&self) -> MutexGuard<'_, Offsets> {
@@ -83,7 +86,10 @@ impl consumer::Delivery for Delivery {
     }
 
     fn ordering_key(&self) -> Option<&[u8]> {
-        self.assigned.order.key(&self.message)
+        match self.assigned.order {
+            Order::Key => self.message.key(),
+            Order::Partition => Some(&self.assigned.place),
+        }
     }
 
     fn is_lost(&self) -> bool {

@@ -1,4 +1,7 @@
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{
+    TopicPartitionList,
+    error::{KafkaError, RDKafkaErrorCode},
+};
 
 use crate::error::ConfigError;
 
@@ -34,11 +37,36 @@ pub enum Error {
         reason: String,
     },
     /// Offsets could not be committed. They are committed again with the next ones, or at the end.
-    #[error("offsets were not committed: {0}")]
-    Commit(KafkaError),
+    #[error("offsets were not committed ({offsets}): {error}")]
+    Commit {
+        /// What librdkafka calls it.
+        error: KafkaError,
+        /// Which, in words, with their topics and partitions.
+        offsets: String,
+    },
 }
 
+/// So many partitions are named in an error, and of the others is said how many they are.
+const NAMED: usize = 10;
+
 impl Error {
+    pub(super) fn commit(error: KafkaError, offsets: &TopicPartitionList) -> Self {
+        let mut words: Vec<String> = offsets
+            .elements()
+            .iter()
+            .take(NAMED)
+            .map(|one| {
+                let offset = one.offset().to_raw().unwrap_or_default();
+                format!("{}[{}] at {offset}", one.topic(), one.partition())
+            })
+            .collect();
+        let others = offsets.count().saturating_sub(NAMED);
+        if others > 0 {
+            words.push(format!("{others} more"));
+        }
+        Error::Commit { error, offsets: words.join(", ") }
+    }
+
     /// Whether nothing but a new process, or a new source, helps.
     pub const fn is_fatal(&self) -> bool {
         matches!(self, Error::Fatal { .. })
@@ -49,7 +77,7 @@ impl Error {
         match self {
             Error::Config(_) => None,
             Error::Client(error)
-            | Error::Commit(error)
+            | Error::Commit { error, .. }
             | Error::Consume { error, .. }
             | Error::Fatal { error, .. } => error.rdkafka_error_code(),
         }

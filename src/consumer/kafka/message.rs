@@ -15,8 +15,6 @@ pub struct Message {
 struct Inner {
     topic: Arc<str>,
     partition: i32,
-    /// The partition, as a key of order.
-    place: [u8; 4],
     offset: i64,
     timestamp: Option<i64>,
     key: Option<Bytes>,
@@ -31,7 +29,6 @@ impl Message {
             inner: Arc::new(Inner {
                 topic: Arc::clone(topic),
                 partition: message.partition(),
-                place: message.partition().to_be_bytes(),
                 offset: message.offset(),
                 timestamp: message.timestamp().to_millis(),
                 key: message.key().map(Bytes::copy_from_slice),
@@ -49,11 +46,6 @@ impl Message {
     /// Its partition of that topic.
     pub fn partition(&self) -> i32 {
         self.inner.partition
-    }
-
-    /// The same as bytes.
-    pub(super) fn place(&self) -> &[u8] {
-        &self.inner.place
     }
 
     /// Its place in that partition. With topic and partition it says which message this is: the same
@@ -85,6 +77,10 @@ impl Message {
     }
 
     /// The value of its first header of this name.
+    ///
+    /// # Panics
+    ///
+    /// If a header has a name that is not UTF-8. Kafka says that all are; rdkafka takes its word for it.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         let headers = self.inner.headers.as_ref()?;
         headers.iter().find(|header| header.key == name)?.value

@@ -66,7 +66,12 @@
 //!
 //! # What is guaranteed
 //!
-//! - **Nothing is lost**: each message is handled at least once, by this member or by another.
+//! - **Nothing is lost**: each message is handled at least once, by this member or by another, if it is
+//!   still in the log. That needs `auto.offset.reset=earliest`, which is set unless you say otherwise. It
+//!   says where a partition is begun of which the group has no offset, or one that is no longer in the
+//!   log: a partition that was added while the group runs, or one whose first messages were in hand when
+//!   their owner died. With `latest` those are passed over. With `error` such a partition is told of
+//!   [once](Error::Consume), and not read until it is assigned anew.
 //! - **Nothing is committed that was not settled**, whenever and however the process ends.
 //! - **What is delivered again** after a crash or a rebalance is what was settled since the last commit,
 //!   and what was settled ahead of an unsettled message. The first is bounded by time,
@@ -81,7 +86,8 @@
 //!
 //! # Rebalances
 //!
-//! With eager and with cooperative assignment, what is settled of a partition is committed before
+//! With eager and with cooperative assignment, and where the coordinator assigns
+//! (`group.protocol=consumer`, since Kafka 4.0), what is settled of a partition is committed before
 //! the partition is given up, and the group waits for that. Deliveries in hand are
 //! [lost](super::SettleErrorKind::Lost): not handled if they have not begun, and not acknowledged if they
 //! have. The group is not kept waiting for them.
@@ -90,9 +96,11 @@
 //!
 //! Each partition is read from a queue of its own, so this source serves the group, and keeps
 //! `max.poll.interval.ms`, whether or not anybody can take a message: however slow the handlers are, and
-//! however long the circuit is open. What librdkafka has fetched in advance stays in its buffers
-//! (`queued.max.messages.kbytes`, 64 MiB by default), and comes when there is room. A pause that lasts a
-//! second pauses the partitions at the brokers, too, also those assigned during it.
+//! however long the circuit is open. What librdkafka has fetched in advance stays in its buffers, and
+//! comes when there is room: `queued.max.messages.kbytes` of each partition, which is 4 MiB here unless you
+//! say otherwise, so that a member that has a hundred of them and is far behind needs 400 MiB. A pause that
+//! lasts a second pauses the partitions at the brokers, too, also those assigned during it, and throws
+//! that away.
 //!
 //! # Trouble
 //!

@@ -17,6 +17,8 @@ pub(super) struct Offsets {
     first: u64,
     /// The offset after the settled prefix, if that has grown since it was last taken.
     next: Option<i64>,
+    /// The one that was taken last, until it is known what came of it.
+    taken: Option<i64>,
     given_up: bool,
 }
 
@@ -63,21 +65,39 @@ impl Offsets {
         self.handed_out.len()
     }
 
-    /// The offset to store, if there is a new one.
+    /// The offset to commit, if there is a new one. What comes of it is told before the next is taken.
     pub(super) fn take(&mut self) -> Option<i64> {
-        self.next.take()
+        let next = self.next.take()?;
+        self.taken = Some(next);
+        Some(next)
     }
 
-    /// Gives back what could not be stored, unless there is a newer one.
-    pub(super) fn put_back(&mut self, next: i64) {
-        self.next.get_or_insert(next);
+    /// The one that was taken is committed.
+    pub(super) fn committed(&mut self) {
+        self.taken = None;
     }
 
-    /// The end of the assignment. Returns what is left to store; nothing can be settled from here on.
+    /// It is not, and is there to be taken again, unless there is a newer one. True if one was taken:
+    /// it may have been of an earlier assignment, and is none of this one's business then.
+    pub(super) fn not_committed(&mut self) -> bool {
+        let Some(taken) = self.taken.take() else { return false };
+        self.next.get_or_insert(taken);
+        true
+    }
+
+    /// What is settled and not known to be committed.
+    pub(super) fn uncommitted(&self) -> Option<i64> {
+        self.next.or(self.taken)
+    }
+
+    /// The end of the assignment. Returns what is left to commit, which includes what is on its way and
+    /// may not arrive; nothing can be settled from here on.
     pub(super) fn give_up(&mut self) -> Option<i64> {
+        let left = self.uncommitted();
+        (self.next, self.taken) = (None, None);
         self.given_up = true;
         self.handed_out = VecDeque::new();
-        self.next.take()
+        left
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -134,16 +154,28 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_stored_does_not_replace_what_came_after() {
+    fn what_could_not_be_committed_does_not_replace_what_came_after() {
         let mut offsets = Offsets::default();
         let [a, b] = [0, 1].map(|offset| offsets.hand_out(offset));
         offsets.settle(a).unwrap();
-        let first = offsets.take().unwrap();
-        offsets.put_back(first);
+        assert_eq!(offsets.take(), Some(1));
+        assert!(offsets.not_committed());
         assert_eq!(offsets.take(), Some(1));
         offsets.settle(b).unwrap();
-        offsets.put_back(first);
+        assert!(offsets.not_committed());
         assert_eq!(offsets.take(), Some(2));
+        offsets.committed();
+        assert_eq!((offsets.not_committed(), offsets.uncommitted()), (false, None));
+    }
+
+    #[test]
+    fn what_is_on_its_way_at_the_end_is_left_to_commit() {
+        let mut offsets = Offsets::default();
+        let a = offsets.hand_out(0);
+        offsets.settle(a).unwrap();
+        assert_eq!(offsets.take(), Some(1));
+        assert_eq!(offsets.give_up(), Some(1), "nobody knows whether it arrives");
+        assert!(!offsets.not_committed());
     }
 
     #[derive(Clone, Debug)]
@@ -155,6 +187,10 @@ mod tests {
         /// One of those handed out so far, modulo their number.
         Settle(usize),
         Take,
+        /// What came of the one that was taken.
+        Told {
+            committed: bool,
+        },
         GiveUp,
     }
 
@@ -163,6 +199,7 @@ mod tests {
             8 => (0..3_i64).prop_map(|skipped| Step::HandOut { skipped }),
             8 => any::<usize>().prop_map(Step::Settle),
             3 => Just(Step::Take),
+            3 => any::<bool>().prop_map(|committed| Step::Told { committed }),
             1 => Just(Step::GiveUp),
         ]
     }
@@ -175,7 +212,8 @@ mod tests {
             let mut offsets = Offsets::default();
             let mut all: Vec<(i64, bool)> = Vec::new();
             let (mut offset, mut given_up) = (0, false);
-            let (mut ever, mut stored) = (0, None);
+            // How much of the prefix was taken, and how much of it is known to be committed.
+            let (mut taken, mut committed) = (0, 0);
             let prefix = |all: &[(i64, bool)]| all.iter().take_while(|one| one.1).count();
             for step in steps {
                 match step {
@@ -195,18 +233,27 @@ mod tests {
                             prop_assert_eq!(offsets.settle(which as u64), Ok(grown));
                         }
                     }
-                    Step::Take | Step::GiveUp => {
+                    Step::Take => {
                         let settled = prefix(&all);
-                        let expected = (settled > ever && !given_up).then(|| all[settled - 1].0 + 1);
-                        let taken = match step {
-                            Step::Take => offsets.take(),
-                            _ => offsets.give_up(),
-                        };
-                        prop_assert_eq!(taken, expected);
-                        prop_assert!(taken.is_none() || taken > stored, "it never goes back");
-                        stored = taken.or(stored);
-                        ever = settled;
-                        given_up |= matches!(step, Step::GiveUp);
+                        let expected = (settled > taken && !given_up).then(|| all[settled - 1].0 + 1);
+                        prop_assert_eq!(offsets.take(), expected);
+                        taken = taken.max(settled);
+                    }
+                    Step::Told { committed: true } => {
+                        offsets.committed();
+                        committed = taken;
+                    }
+                    Step::Told { committed: false } => {
+                        let on_its_way = taken > committed && !given_up;
+                        prop_assert_eq!(offsets.not_committed(), on_its_way);
+                        taken = committed;
+                    }
+                    Step::GiveUp => {
+                        let settled = prefix(&all);
+                        let expected =
+                            (settled > committed && !given_up).then(|| all[settled - 1].0 + 1);
+                        prop_assert_eq!(offsets.give_up(), expected);
+                        given_up = true;
                     }
                     _ => {}
                 }

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{ClientConfig, ClientContext, client::DefaultClientContext};
+use rdkafka::{ClientConfig, ClientContext, client::DefaultClientContext, error::KafkaError};
 use tokio::{
     sync::oneshot,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
 use super::{DeadLetters, Delivery, Error, SourceBuilder, group::Group};
@@ -17,6 +17,9 @@ use crate::consumer;
 
 /// How long a pause lasts before the brokers are asked for nothing more.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the end may take: a little less than the five seconds that a consumer gives its source.
+const FOR_THE_END: Duration = Duration::from_millis(4500);
 
 /// A member of a consumer group as a [`Source`](consumer::Source): see [the module](super).
 ///
@@ -51,9 +54,15 @@ impl Source {
     /// A member of the group that `config` names, for these topics. A name that begins with `^` is a
     /// regular expression, which must not match the topic of the dead letters.
     ///
-    /// Of the configuration `group.id` and `bootstrap.servers` are needed. `enable.auto.offset.store`
-    /// and `enable.auto.commit` are set to false: librdkafka would commit what nobody has handled yet.
-    /// `auto.commit.interval.ms` says how often the source commits.
+    /// Of the configuration `group.id` and `bootstrap.servers` are needed.
+    ///
+    /// | setting | is |
+    /// |---|---|
+    /// | `enable.auto.offset.store`, `enable.auto.commit` | false, and must be: librdkafka would commit what nobody has handled yet |
+    /// | `auto.commit.interval.ms` | how often the source commits |
+    /// | `auto.offset.reset` | `earliest`, unless you say otherwise: see [what is guaranteed](super#what-is-guaranteed) |
+    /// | `queued.max.messages.kbytes` | how much is fetched in advance *of each partition*, because each has a queue of its own: 4 MiB, unless you say otherwise |
+    /// | `fetch.queue.backoff.ms` | 50, unless you say otherwise, so that this much is enough for tens of megabytes a second |
     pub fn builder<T: Into<String>>(
         config: &ClientConfig,
         topics: impl IntoIterator<Item = T>,
@@ -181,18 +190,26 @@ impl<C: ClientContext + 'static> consumer::Source for Source<C> {
 
     /// Commits what is settled, waits for the broker to confirm it, and leaves the group.
     ///
-    /// With no broker there, that takes as long as librdkafka waits for one: `session.timeout.ms`.
-    /// Given up, it goes on in the background.
+    /// Returns after four and a half seconds at the latest, with no broker there. What is not committed by
+    /// then is in the error; the client goes on trying in the background, for `session.timeout.ms`, and
+    /// leaves the group after that. With a `group.instance.id` it does not leave: the group keeps its
+    /// partitions for it, until its session is over.
     async fn close(&mut self) -> Result<(), Error> {
         let Some(mut group) = self.group.take() else { return Ok(()) };
-        let (told, left) = oneshot::channel();
+        let until = Instant::now() + FOR_THE_END;
+        let (tell, committed) = oneshot::channel();
+        let (leaving, left) = oneshot::channel::<()>();
         in_a_thread(move || {
-            let committed = group.commit_last();
+            // Nobody listens any more if they were in a hurry.
+            let _ = tell.send(group.commit_last());
             group.leave();
-            // Nobody listens any more if this took too long.
-            let _ = told.send(committed);
+            drop(leaving);
         });
-        left.await.unwrap_or(Ok(()))
+        // Where there was no thread to be had, nothing was committed.
+        let committed = committed.await.unwrap_or(Err(Error::Client(KafkaError::Canceled)));
+        // What is committed is committed, whether or not there is time to say goodbye.
+        let _ = timeout_at(until, left).await;
+        committed
     }
 }
 

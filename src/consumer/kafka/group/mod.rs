@@ -1,5 +1,5 @@
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,10 +26,7 @@ use super::{
 };
 use crate::consumer::Delivery as _;
 
-/// How often the last commit is tried while the group changes.
-const LAST_COMMITS: u32 = 50;
-
-const MOMENT: Duration = Duration::from_millis(100);
+mod commits;
 
 /// This member of the consumer group: the client, and the partitions it has.
 ///
@@ -47,8 +44,10 @@ pub(super) struct Group<C: ClientContext + 'static> {
     told: Vec<Option<RDKafkaErrorCode>>,
     signal: Arc<Signal>,
     grown: Arc<AtomicBool>,
-    /// Commits on their way.
-    commits: usize,
+    /// A commit is on its way.
+    committing: bool,
+    /// Why the last one failed.
+    commit_failed: Option<KafkaError>,
     settings: Settings,
     committer: Committer,
     consumer: Arc<BaseConsumer<Context<C>>>,
@@ -92,7 +91,8 @@ impl<C: ClientContext + 'static> Group<C> {
             told: Vec::new(),
             signal,
             grown: Arc::default(),
-            commits: 0,
+            committing: false,
+            commit_failed: None,
             settings,
             consumer,
         })
@@ -130,11 +130,9 @@ impl<C: ClientContext + 'static> Group<C> {
                     self.note(Error::Client(error), &mut worst);
                 }
             }
-            while let Some((result, offsets)) = context.commit() {
-                self.commits -= 1;
-                if let Err(error) = result {
-                    self.put_back(&offsets);
-                    self.note(Error::Commit(error), &mut worst);
+            while let Some(commit) = context.commit() {
+                if let Err(error) = self.committed(commit) {
+                    self.note(error, &mut worst);
                 }
             }
             idle &= !context.was_told();
@@ -193,74 +191,16 @@ impl<C: ClientContext + 'static> Group<C> {
         None
     }
 
-    /// Commits what is settled of each partition, unless an earlier commit is on its way.
-    ///
-    /// librdkafka would commit by itself, but it keeps commits back while the coordinator of the group
-    /// is away, and sends them when it is there again: after newer ones, perhaps, so that the offset
-    /// goes back. Of one at a time, none can be older.
-    pub(super) fn commit(&mut self) -> Result<(), Error> {
-        if self.commits > 0 {
-            return Ok(());
-        }
-        self.grown.store(false, Ordering::Relaxed);
-        let settled = self.take(|_| true, Offsets::take);
-        if settled.count() == 0 {
-            return Ok(());
-        }
-        self.committer.commit(settled).map_err(|settled| {
-            self.put_back(&settled);
-            Error::Commit(KafkaError::Canceled)
-        })?;
-        self.commits += 1;
-        Ok(())
-    }
-
-    /// The last commit, which returns when the broker has confirmed it. Blocks for that long.
-    pub(super) fn commit_last(&mut self) -> Result<(), Error> {
-        let mut attempts = 0;
-        loop {
-            // What is on its way comes first. librdkafka gives up by itself what it cannot send.
-            while self.commits > 0 {
-                self.wait();
-            }
-            let settled = self.take(|_| true, Offsets::take);
-            if settled.count() == 0 {
-                return Ok(());
-            }
-            let Err(error) = self.consumer.commit(&settled, CommitMode::Sync) else {
-                return Ok(());
-            };
-            self.put_back(&settled);
-            attempts += 1;
-            let passing = matches!(
-                error.rdkafka_error_code(),
-                Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
-            );
-            if !passing || attempts == LAST_COMMITS {
-                return Err(Error::Commit(error));
-            }
-            self.wait();
-        }
-    }
-
-    /// Blocks until something has happened, or for a moment.
-    fn wait(&mut self) {
-        // A message that comes now is not for us any more.
-        let _ = self.consumer.poll(MOMENT);
-        // Of what goes wrong, the commit tells.
-        let _ = self.serve();
-    }
-
-    /// What is to be committed of these partitions.
-    fn take(
+    /// These partitions with these of their offsets, as librdkafka wants to have them.
+    fn list(
         &self,
         which: impl Fn(&Assigned) -> bool,
-        take: impl Fn(&mut Offsets) -> Option<i64>,
+        offset: impl Fn(&mut Offsets) -> Option<i64>,
     ) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(self.partitions.len());
         for Partition { assigned, .. } in &self.partitions {
             if which(assigned)
-                && let Some(next) = take(&mut assigned.offsets())
+                && let Some(next) = offset(&mut assigned.offsets())
             {
                 // An error is for an offset that cannot be one, or a partition that is not in the list.
                 let mut element = list.add_partition(&assigned.topic, assigned.number);
@@ -268,17 +208,6 @@ impl<C: ClientContext + 'static> Group<C> {
             }
         }
         list
-    }
-
-    /// These were not committed, and will be with the next ones.
-    fn put_back(&self, offsets: &TopicPartitionList) {
-        for Partition { assigned, .. } in &self.partitions {
-            let element = offsets.find_partition(&assigned.topic, assigned.number);
-            if let Some(Offset::Offset(next)) = element.map(|element| element.offset()) {
-                assigned.offsets().put_back(next);
-                self.grown.store(true, Ordering::Relaxed);
-            }
-        }
     }
 
     /// Asks the brokers for nothing more. What librdkafka has fetched in advance is thrown away by
@@ -341,10 +270,11 @@ impl<C: ClientContext + 'static> Group<C> {
     /// The partitions are given up. What is settled of them is committed before that: librdkafka does
     /// one after the other, and has the group wait for the first. What is in hand is lost.
     fn revoke(&mut self, partitions: &TopicPartitionList) -> KafkaResult<()> {
-        let revoked = |assigned: &Assigned| {
-            partitions.find_partition(&assigned.topic, assigned.number).is_some()
-        };
-        let settled = self.take(revoked, Offsets::give_up);
+        let elements = partitions.elements();
+        let revoked: HashSet<_> =
+            elements.iter().map(|element| (element.topic(), element.partition())).collect();
+        let revoked = |assigned: &Assigned| revoked.contains(&(&*assigned.topic, assigned.number));
+        let settled = self.list(revoked, Offsets::give_up);
         let committed = match settled.count() {
             0 => Ok(()),
             // It is on its way before the partitions are given up, and what comes of it changes nothing.
