@@ -22,13 +22,26 @@ impl Tick {
     pub(crate) const NEVER: Tick = Tick(u64::MAX);
 
     /// Reads the clock.
+    #[inline(never)]
     pub(crate) fn now() -> Self {
+        Tick::now_inline()
+    }
+
+    /// [`now`](Self::now) for the two paths that read the clock on every call: an open circuit's
+    /// and a time window's. Everywhere else that is rare, and as code it would only be in the way.
+    #[inline]
+    pub(crate) fn now_inline() -> Self {
         let epoch = *EPOCH;
         let now = Instant::now();
         match now.checked_duration_since(epoch) {
             Some(after) => Tick(MIDDLE.saturating_add(nanos(after))),
-            None => Tick(MIDDLE.saturating_sub(nanos(epoch - now))),
+            None => Tick::before_the_epoch(epoch, now),
         }
+    }
+
+    #[cold]
+    fn before_the_epoch(epoch: Instant, now: Instant) -> Self {
+        Tick(MIDDLE.saturating_sub(nanos(epoch - now)))
     }
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -74,6 +87,7 @@ impl Tick {
 }
 
 /// Whole nanoseconds, saturating after 584 years.
+#[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     duration
         .as_secs()

@@ -48,7 +48,11 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{breaker::OpenReason, clock::nanos, verdict::Verdict};
+use crate::{
+    breaker::{Evidence, OpenReason},
+    clock::nanos,
+    verdict::Verdict,
+};
 
 mod config;
 mod service_errors;
@@ -176,8 +180,8 @@ const NO_HINT: u64 = u64::MAX;
 /// What happened, with its evidence.
 #[derive(Clone, Copy, PartialEq)]
 enum Reason {
-    CircuitOpen(OpenReason),
-    ProbesTaken(OpenReason),
+    CircuitOpen(Evidence),
+    ProbesTaken(Evidence),
     TimedOut(Duration),
     /// A limit that came with the request, shorter than the timeout's own.
     CallerTimedOut(Duration),
@@ -214,17 +218,19 @@ impl PolicyErrorKind {
 }
 
 impl PolicyError {
+    /// `retry_after` in nanoseconds.
     #[inline]
     pub(crate) fn circuit_open(
         name: &'static str,
-        why: OpenReason,
-        wait: Option<Duration>,
+        why: Evidence,
+        retry_after: Option<u64>,
     ) -> Self {
-        let retry_after = wait.map_or(NO_HINT, nanos);
+        let retry_after = retry_after.unwrap_or(NO_HINT);
         PolicyError { name, retry_after, reason: Reason::CircuitOpen(why) }
     }
 
-    pub(crate) const fn probes_taken(name: &'static str, why: OpenReason) -> Self {
+    #[inline]
+    pub(crate) const fn probes_taken(name: &'static str, why: Evidence) -> Self {
         PolicyError { name, retry_after: NO_HINT, reason: Reason::ProbesTaken(why) }
     }
 
@@ -265,7 +271,7 @@ impl PolicyError {
     /// Why the circuit is open: the counts it was decided on. `None` for other kinds.
     pub const fn open_reason(&self) -> Option<OpenReason> {
         match self.reason {
-            Reason::CircuitOpen(why) | Reason::ProbesTaken(why) => Some(why),
+            Reason::CircuitOpen(why) | Reason::ProbesTaken(why) => Some(why.reason()),
             _ => None,
         }
     }
@@ -333,11 +339,12 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name;
         match self.reason {
-            Reason::CircuitOpen(OpenReason::Forced) => {
-                write!(f, "circuit {name:?} is forced open")?;
-            }
-            Reason::CircuitOpen(why) => write!(f, "circuit {name:?} is open: {why}")?,
+            Reason::CircuitOpen(why) => match why.reason() {
+                OpenReason::Forced => write!(f, "circuit {name:?} is forced open")?,
+                why => write!(f, "circuit {name:?} is open: {why}")?,
+            },
             Reason::ProbesTaken(why) => {
+                let why = why.reason();
                 write!(
                     f,
                     "circuit {name:?} is half-open, all its probes are under way; it was open because {why}"
@@ -360,7 +367,7 @@ impl fmt::Display for PolicyError {
             }
         }
         match (self.reason, self.retry_after()) {
-            (Reason::CircuitOpen(OpenReason::Forced), Some(wait)) => {
+            (Reason::CircuitOpen(why), Some(wait)) if why.reason() == OpenReason::Forced => {
                 write!(f, "; the force ends in {:.1} s", wait.as_secs_f64())
             }
             (Reason::CircuitOpen(_), Some(wait)) => {

@@ -2,10 +2,9 @@ use std::mem;
 
 #[cfg(feature = "http")]
 use super::ticket::TicketKind;
-use super::{Abandoned, cell::BreakerCell, ticket::Ticket};
+use super::{Abandoned, cell::BreakerCell, refusal::Refused, ticket::Ticket};
 use crate::{
     clock::Tick,
-    error::PolicyError,
     telemetry::Stopwatch,
     verdict::{FailureKind, Verdict},
 };
@@ -28,8 +27,11 @@ pub(super) struct Attempt {
 
 impl Attempt {
     #[inline]
-    pub(super) fn admit(cell: &'static BreakerCell) -> Result<Attempt, PolicyError> {
-        cell.admit().map(|ticket| Attempt::with(cell, ticket))
+    pub(super) fn admit(cell: &'static BreakerCell) -> Result<Attempt, Refused> {
+        match cell.admit() {
+            Ok(ticket) => Ok(Attempt::with(cell, ticket)),
+            Err(refusal) => Err(Refused::new(cell, refusal)),
+        }
     }
 
     #[inline]

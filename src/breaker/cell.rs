@@ -14,6 +14,7 @@ use super::{
     gate::{Decision, Gate, Probe, least_reaching},
     ledger::{HISTORY, Ledger},
     recent::RecentFailures,
+    refusal::Refusal,
     streak::Streak,
     subscription::Subscribers,
     ticket::{Ticket, TicketKind},
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     clock::{Tick, nanos},
-    error::PolicyError,
     sync::{AtomicU64, Mutex, Ordering, lock},
     telemetry::{self, Meter},
     verdict::FailureKind,
@@ -93,7 +93,10 @@ pub(super) enum Reception {
     /// The call may be made, if the wrapped service is ready for it.
     Welcome,
     /// The call will be refused, so readiness is promised without more ado.
-    Refused,
+    Refused {
+        /// When that was decided.
+        asked: Tick,
+    },
     /// Not ready until calls may pass.
     MustWait,
 }
@@ -205,7 +208,7 @@ impl BreakerCell {
 
     /// Leave to make a call, or the reason why not. One load while the circuit is closed.
     #[inline]
-    pub(super) fn admit(&self) -> Result<Ticket, PolicyError> {
+    pub(super) fn admit(&self) -> Result<Ticket, Refusal> {
         let gate = self.gate();
         if gate.is_closed() {
             return Ok(Ticket::counted(gate));
@@ -214,7 +217,7 @@ impl BreakerCell {
     }
 
     #[inline(never)]
-    fn admit_while_not_closed(&self) -> Result<Ticket, PolicyError> {
+    fn admit_while_not_closed(&self) -> Result<Ticket, Refusal> {
         let now = Tick::now();
         self.enter(now).or_else(|look| self.refuse(look, now))
     }
@@ -281,7 +284,7 @@ impl BreakerCell {
             .is_ok()
     }
 
-    fn refuse(&self, look: Look, now: Tick) -> Result<Ticket, PolicyError> {
+    fn refuse(&self, look: Look, now: Tick) -> Result<Ticket, Refusal> {
         if self.config.shadow {
             self.meter.count(telemetry::BREAKER_SHADOW);
             let generation = look.gate.generation();
@@ -290,34 +293,26 @@ impl BreakerCell {
         Err(self.refusal(look, now))
     }
 
-    fn refusal(&self, look: Look, now: Tick) -> PolicyError {
-        let why = self.open_reason(look);
-        if look.state != State::HalfOpen {
-            return self.refusal_until(look.until, why, now);
+    fn refusal(&self, look: Look, now: Tick) -> Refusal {
+        let why = self.why(look);
+        match look.state {
+            State::HalfOpen => Refusal::probes_taken(why),
+            _ => Refusal::open(why, look.until, now),
         }
-        self.meter.count(telemetry::BREAKER_PROBES_TAKEN);
-        let error = PolicyError::probes_taken(self.name, why);
-        self.meter.raised(&error);
-        error
     }
 
-    #[inline]
-    fn refusal_until(&self, until: Tick, why: OpenReason, now: Tick) -> PolicyError {
-        self.meter.count(telemetry::BREAKER_OPEN);
-        let wait = (until != Tick::NEVER).then(|| until.since(now));
-        let error = PolicyError::circuit_open(self.name, why, wait);
-        self.meter.raised(&error);
-        error
-    }
-
-    /// The error for a call whose service was told to go ahead without being ready, because the
+    /// The refusal of a call whose service was told to go ahead without being ready, because the
     /// circuit was open then. It may have closed since; the call cannot be made all the same.
     ///
     /// As of the moment when it was asked, which saves another reading of the clock.
-    pub(super) fn refuse_unready(&self, asked: Tick) -> PolicyError {
-        if let Some(until) = self.open_until(asked) {
-            return self.refusal_until(until, self.stored_reason(), asked);
+    pub(super) fn refuse_unready(&self, asked: Tick) -> Refusal {
+        match self.open_until(asked) {
+            Some(until) => Refusal::open(self.evidence.load(Ordering::Acquire), until, asked),
+            None => self.refuse_unready_in_full(asked),
         }
+    }
+
+    fn refuse_unready_in_full(&self, asked: Tick) -> Refusal {
         let look = self.look(asked);
         let look = match look.state {
             State::Closed | State::ForcedClosed => {
@@ -339,8 +334,11 @@ impl BreakerCell {
         (now < until).then_some(until)
     }
 
-    /// What a service meets that asks whether it is ready.
-    pub(super) fn reception(&self, now: Tick) -> Reception {
+    /// What a service meets that asks whether it is ready. In one piece with the reading of the
+    /// clock: this is what a long outage asks thousands of times a second.
+    #[inline(never)]
+    pub(super) fn receive(&self) -> Reception {
+        let now = Tick::now_inline();
         let waits = self.config.when_open == WhenOpen::Wait;
         let may_pass = self.config.shadow
             || match self.open_until(now) {
@@ -351,7 +349,7 @@ impl BreakerCell {
         match may_pass {
             true => Reception::Welcome,
             false if waits => Reception::MustWait,
-            false => Reception::Refused,
+            false => Reception::Refused { asked: now },
         }
     }
 
@@ -384,15 +382,15 @@ impl BreakerCell {
 
     /// Why it is open, or was before it became half-open.
     pub(super) fn open_reason(&self, look: Look) -> OpenReason {
-        if look.due && look.gate.state() == State::HalfOpen {
-            return self.probes_overdue(look.gate);
-        }
-        self.stored_reason()
+        evidence::unpack(self.why(look), &self.config)
     }
 
-    #[inline]
-    fn stored_reason(&self) -> OpenReason {
-        evidence::unpack(self.evidence.load(Ordering::Acquire), &self.config)
+    /// [`open_reason`](Self::open_reason), packed.
+    fn why(&self, look: Look) -> u64 {
+        if look.due && look.gate.state() == State::HalfOpen {
+            return evidence::pack(self.probes_overdue(look.gate));
+        }
+        self.evidence.load(Ordering::Acquire)
     }
 
     pub(super) fn probes_overdue(&self, gate: Gate) -> OpenReason {
@@ -406,8 +404,7 @@ impl BreakerCell {
     #[inline]
     pub(super) fn good(&self, ticket: Ticket, started: Tick) {
         if self.plain && ticket.kind == TicketKind::Counted {
-            let now = if self.failures.needs_clock() { Tick::now() } else { Tick::NEVER };
-            self.failures.good(ticket.generation, now);
+            let now = self.failures.good_now(ticket.generation);
             self.report_failure_ratio(false, ticket, now);
         } else {
             self.good_in_full(ticket, started);

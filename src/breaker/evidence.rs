@@ -3,12 +3,14 @@
 //! Four bits say which condition, twice thirty bits hold its counts; the limits come from the
 //! configuration. A time window may hold more than thirty bits of calls: both counts are then
 //! scaled down together.
+//!
+//! An error takes the word as it is, and looks at it only if it is asked.
 
 use super::{CircuitBreakerConfig, OpenReason};
 
 const MAX: u32 = (1 << 30) - 1;
 
-pub(super) fn failure_ratio(
+pub(super) const fn failure_ratio(
     failures: u32,
     calls: u32,
     config: &CircuitBreakerConfig,
@@ -16,8 +18,11 @@ pub(super) fn failure_ratio(
     OpenReason::FailureRatio { failures, calls, limit: config.failure_ratio as f32 }
 }
 
-pub(super) fn slow_ratio(slow: u32, calls: u32, config: &CircuitBreakerConfig) -> OpenReason {
-    let limit = config.slow_calls.map_or(1.0, |slow| slow.ratio) as f32;
+pub(super) const fn slow_ratio(slow: u32, calls: u32, config: &CircuitBreakerConfig) -> OpenReason {
+    let limit = match config.slow_calls {
+        Some(slow) => slow.ratio as f32,
+        None => 1.0,
+    };
     OpenReason::SlowRatio { slow, calls, limit }
 }
 
@@ -34,7 +39,7 @@ pub(super) fn pack(why: OpenReason) -> u64 {
     which << 60 | u64::from(part) << 30 | u64::from(whole)
 }
 
-pub(super) fn unpack(word: u64, config: &CircuitBreakerConfig) -> OpenReason {
+pub(super) const fn unpack(word: u64, config: &CircuitBreakerConfig) -> OpenReason {
     let part = (word >> 30) as u32 & MAX;
     let whole = word as u32 & MAX;
     match word >> 60 {
@@ -44,6 +49,36 @@ pub(super) fn unpack(word: u64, config: &CircuitBreakerConfig) -> OpenReason {
         4 => OpenReason::ProbesFailed { failed: part, probes: config.probes },
         5 => OpenReason::ProbesOverdue { outstanding: part, probes: config.probes },
         _ => OpenReason::Forced,
+    }
+}
+
+/// The word in an error, with what it is read by.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence {
+    word: u64,
+    config: &'static CircuitBreakerConfig,
+}
+
+impl Evidence {
+    #[inline]
+    pub(super) const fn new(word: u64, config: &'static CircuitBreakerConfig) -> Self {
+        Evidence { word, config }
+    }
+
+    pub(crate) const fn reason(self) -> OpenReason {
+        unpack(self.word, self.config)
+    }
+
+    /// Of a breaker with the defaults, which there is not.
+    #[cfg(test)]
+    pub(crate) fn of(why: OpenReason) -> Self {
+        Evidence::new(pack(why), Box::leak(Box::default()))
+    }
+}
+
+impl PartialEq for Evidence {
+    fn eq(&self, other: &Self) -> bool {
+        self.reason() == other.reason()
     }
 }
 

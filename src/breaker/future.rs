@@ -6,7 +6,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::attempt::Attempt;
+use super::{attempt::Attempt, refusal::Refused};
 use crate::{
     error::{PolicyError, StackError},
     telemetry::Stopwatch,
@@ -37,7 +37,7 @@ pin_project! {
             stopwatch: Stopwatch,
         },
         Refused {
-            error: Option<PolicyError>,
+            refused: Option<Refused>,
         },
     }
 }
@@ -50,8 +50,8 @@ impl<F, C> CircuitBreakerFuture<F, C> {
     }
 
     #[inline]
-    pub(super) const fn refused(error: PolicyError) -> Self {
-        CircuitBreakerFuture { state: State::Refused { error: Some(error) } }
+    pub(super) const fn refused(refused: Refused) -> Self {
+        CircuitBreakerFuture { state: State::Refused { refused: Some(refused) } }
     }
 }
 
@@ -78,8 +78,8 @@ where
                 }
                 Poll::Ready(outcome)
             }
-            StateProjection::Refused { error } => {
-                Poll::Ready(Err(error.take().expect(COMPLETED).into()))
+            StateProjection::Refused { refused } => {
+                Poll::Ready(Err(PolicyError::from(refused.take().expect(COMPLETED)).into()))
             }
         }
     }

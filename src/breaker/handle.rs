@@ -213,7 +213,7 @@ impl CircuitBreaker {
         Fut: Future<Output = Result<T, E>>,
         E: StackError,
     {
-        let mut attempt = Attempt::admit(self.cell)?;
+        let mut attempt = Attempt::admit(self.cell).map_err(PolicyError::from)?;
         let stopwatch = self.cell.meter.start();
         let inner = attempt.run(operation);
         CircuitBreakerFuture::running(inner, classifier, attempt, stopwatch).await
@@ -233,7 +233,7 @@ impl CircuitBreaker {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_acquire(self) -> Result<Permit, PolicyError> {
-        Attempt::admit(self.cell).map(Permit::new)
+        Ok(Permit::new(Attempt::admit(self.cell)?))
     }
 
     /// Waits until a call may pass, and gives leave to make it.

@@ -11,12 +11,15 @@ use super::{
     CircuitBreaker, CircuitBreakerFuture,
     attempt::Attempt,
     cell::{BreakerCell, Reception},
+    refusal::Refused,
     ticket::Ticket,
     wait::{Clearance, PendingTurn, Reservation, Turn, turn},
 };
+#[cfg(feature = "http")]
+use crate::error::PolicyError;
 use crate::{
     clock::Tick,
-    error::{PolicyError, StackError},
+    error::StackError,
     verdict::{Classify, Errors, FailureKind, Verdict},
 };
 
@@ -165,14 +168,13 @@ impl<S, C> CircuitBreakerService<S, C> {
         S::Error: StackError,
         C: Classify<S::Response, S::Error>,
     {
-        let now = Tick::now();
-        match self.cell.reception(now) {
+        match self.cell.receive() {
             Reception::Welcome => {
                 self.waiting = None;
                 self.poll_inner(cx)
             }
-            Reception::Refused => {
-                self.refusing = now;
+            Reception::Refused { asked } => {
+                self.refusing = asked;
                 self.release_inner();
                 Poll::Ready(Ok(()))
             }
@@ -180,6 +182,8 @@ impl<S, C> CircuitBreakerService<S, C> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn poll_wait<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
         S: Service<Req>,
@@ -219,21 +223,24 @@ impl<S, C> CircuitBreakerService<S, C> {
         }
     }
 
-    /// Leave for a call that was not waved through: the probe that was put aside for it, or
-    /// whatever anybody else would get.
-    #[inline(never)]
-    fn admit(&mut self) -> Result<Ticket, PolicyError> {
+    /// The refusal, if that is what readiness was promised for.
+    #[inline]
+    fn refuse_unready(&mut self) -> Option<Refused> {
         let asked = mem::replace(&mut self.refusing, Tick::NEVER);
-        if asked != Tick::NEVER {
-            return Err(self.cell.refuse_unready(asked));
-        }
+        (asked != Tick::NEVER).then(|| Refused::new(self.cell, self.cell.refuse_unready(asked)))
+    }
+
+    /// Leave for a call that is not refused for that reason and was not waved through: the probe
+    /// that was put aside for it, or whatever anybody else would get.
+    #[inline(never)]
+    fn admit(&mut self) -> Result<Ticket, Refused> {
         if let Some(waiting) = self.waiting.take()
             && let Waiting::Call(reservation) = *waiting
             && let Some(ticket) = reservation.start()
         {
             return Ok(ticket);
         }
-        self.cell.admit()
+        self.cell.admit().map_err(|refusal| Refused::new(self.cell, refusal))
     }
 }
 
@@ -249,6 +256,9 @@ impl<S, C> CircuitBreakerService<S, C> {
     where
         S: Service<Req>,
     {
+        if let Some(refused) = self.refuse_unready() {
+            return Err(refused.into());
+        }
         let ticket = self.admit()?;
         self.inner_is_ready = false;
         let mut permit = Permit::new(Attempt::with(self.cell, ticket));
@@ -284,10 +294,12 @@ where
         let gate = self.cell.gate();
         let ticket = if gate.is_closed() && self.refusing == Tick::NEVER && self.waiting.is_none() {
             Ticket::counted(gate)
+        } else if let Some(refused) = self.refuse_unready() {
+            return CircuitBreakerFuture::refused(refused);
         } else {
             match self.admit() {
                 Ok(ticket) => ticket,
-                Err(error) => return CircuitBreakerFuture::refused(error),
+                Err(refused) => return CircuitBreakerFuture::refused(refused),
             }
         };
         self.inner_is_ready = false;

@@ -187,10 +187,14 @@ fn whole_milliseconds(wait: Duration) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{breaker::OpenReason, verdict::Verdict};
+    use crate::{
+        breaker::{Evidence, OpenReason},
+        clock::nanos,
+        verdict::Verdict,
+    };
 
     fn open(wait: Option<Duration>) -> PolicyError {
-        PolicyError::circuit_open("payments", OpenReason::Forced, wait)
+        PolicyError::circuit_open("payments", Evidence::of(OpenReason::Forced), wait.map(nanos))
     }
 
     #[test]

@@ -76,14 +76,16 @@ pin_project! {
 
 impl<S, Req, C, K, P, X> RetryFuture<S, Req, C, K, P, X>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     K: CloneRequest<Req>,
     X: Carrier<Req>,
 {
-    /// Makes the first attempt on `service`, which is ready.
+    /// Makes the first attempt on `ready`, which is that; later ones on a clone, each once that is
+    /// ready (law 1). It is the clone that moves into the future, as in tower's own retry: it is made
+    /// there, where the instance just called would have to be copied.
     #[inline]
     pub(super) fn start(
-        mut service: S,
+        ready: &mut S,
         request: Req,
         operation: Operation,
         classifier: C,
@@ -91,10 +93,11 @@ where
         preparer: P,
         carrier: X,
     ) -> Self {
+        let service = ready.clone();
         let context = carrier.context(&request);
         let spare = copy(&operation, &copier, &request, context);
         let context = told(&carrier, &operation, &copier, &request, &spare, context);
-        let attempt = carrier.carry(context, request, |request| service.call(request));
+        let attempt = carrier.carry(context, request, |request| ready.call(request));
         RetryFuture {
             service: Some(service),
             spare,

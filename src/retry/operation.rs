@@ -240,7 +240,7 @@ pub(super) fn sleep(delay: Duration) -> Unconstrained<Sleep> {
 mod tests {
     use super::*;
     use crate::{
-        breaker::OpenReason,
+        breaker::{Evidence, OpenReason},
         error::{BoxError, Error, PolicyError},
         retry::Retry,
         verdict::{Classify, classify_fn},
@@ -270,7 +270,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_within_is_not_retried_whatever_the_classifier() {
-        let refusal = PolicyError::circuit_open("inner", OpenReason::Forced, Some(MS));
+        let why = Evidence::of(OpenReason::Forced);
+        let refusal = PolicyError::circuit_open("inner", why, Some(1_000_000));
         let natural = classify_fn(|outcome: Result<&(), &Error<&str>>| match outcome {
             Ok(()) => Verdict::Success,
             Err(_) => Verdict::Transient,

@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     task::{Context, Poll},
 };
 
@@ -15,8 +15,9 @@ use crate::{
 
 /// A service that repeats what failed in passing; made by [`Retry::layer`].
 ///
-/// Each operation takes the instance that is ready and leaves a clone in its place, so cloning the
-/// inner service should be cheap, as it is for every client and for `tower::buffer::Buffer`.
+/// Each operation calls the instance that is ready and takes a clone along for later attempts, so
+/// cloning the inner service should be cheap, as it is for every client and for
+/// `tower::buffer::Buffer`.
 #[derive(Clone, Copy)]
 pub struct RetryService<S, C, K, P, X = NoContext> {
     pub(super) inner: S,
@@ -70,11 +71,8 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        // Law 1: the instance that is ready goes into the future, its clone waits for its turn.
-        let clone = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, clone);
         RetryFuture::start(
-            ready,
+            &mut self.inner,
             request,
             self.retry.begin(),
             self.classifier.clone(),

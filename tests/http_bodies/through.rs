@@ -389,3 +389,17 @@ async fn law_01_an_open_circuit_is_ready_at_once_and_refuses_in_call() {
     let refused = service.call(()).await.map(drop).unwrap_err();
     assert_eq!(refused.policy_error().unwrap().kind(), PolicyErrorKind::CircuitOpen);
 }
+
+#[tokio::test]
+async fn law_01_readied_while_open_it_refuses_even_if_the_circuit_has_closed() {
+    let breaker = breaker();
+    breaker.force_open("for the test", None);
+    let layer = breaker.layer().through_body();
+    let (mut service, mut handle) = tower_test::mock::spawn_layer::<(), Response<Script>, _>(layer);
+    handle.allow(0);
+    tokio_test::assert_ready_ok!(service.poll_ready());
+    breaker.reset();
+    assert_eq!(breaker.state(), State::Closed);
+    let refused = service.call(()).await.map(drop).unwrap_err();
+    assert_eq!(refused.policy_error().unwrap().kind(), PolicyErrorKind::CircuitOpen);
+}

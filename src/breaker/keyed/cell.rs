@@ -31,11 +31,11 @@ use crate::{
         CircuitBreakerConfig, State, Transition,
         attempt::Attempt,
         cell::BreakerCell,
+        refusal::Refused,
         subscription::{Subscribers, contain},
         ticket::{Ticket, TicketKind},
     },
     clock::Tick,
-    error::PolicyError,
     sync::{AtomicBool, AtomicU64, Ordering, RwLock, read, write},
     telemetry,
 };
@@ -132,7 +132,7 @@ impl<K: Key> KeyedCell<K> {
     // ---- Admission -----------------------------------------------------------------------------
 
     /// Leave to make a call for this key, or the reason why not.
-    pub(super) fn admit<Q>(&'static self, key: &Q) -> Result<Attempt, PolicyError>
+    pub(super) fn admit<Q>(&'static self, key: &Q) -> Result<Attempt, Refused>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,

@@ -286,7 +286,7 @@ impl<K: Key> KeyedCircuitBreaker<K> {
         Fut: Future<Output = Result<T, E>>,
         E: StackError,
     {
-        let attempt = self.cell.admit(key)?;
+        let attempt = self.cell.admit(key).map_err(PolicyError::from)?;
         running(attempt, classifier, operation).await
     }
 
@@ -297,7 +297,7 @@ impl<K: Key> KeyedCircuitBreaker<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.cell.admit(key).map(Permit::new)
+        Ok(Permit::new(self.cell.admit(key)?))
     }
 }
 

@@ -88,11 +88,11 @@ where
         let key = (self.key)(&request);
         match self.breakers.cell.admit(&key) {
             Ok(attempt) => running(attempt, self.classifier.clone(), || self.inner.call(request)),
-            Err(error) => {
+            Err(refused) => {
                 if let Some(fresh) = (self.renew)(&self.inner) {
                     self.inner = fresh;
                 }
-                CircuitBreakerFuture::refused(error)
+                CircuitBreakerFuture::refused(refused)
             }
         }
     }

@@ -55,6 +55,18 @@ impl SlidingWindow {
         }
     }
 
+    /// A good call now: when that was, if it matters.
+    #[inline]
+    pub(super) fn good_now(&self, generation: u32) -> Tick {
+        match self {
+            SlidingWindow::Calls(window) => {
+                window.good(generation);
+                Tick::NEVER
+            }
+            SlidingWindow::Time(window) => window.good_now(generation),
+        }
+    }
+
     /// A bad call of this generation. The counts, if with it the limit is reached.
     pub(super) fn bad(&self, generation: u32, now: Tick) -> Option<Counts> {
         match self {

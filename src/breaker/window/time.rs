@@ -115,11 +115,19 @@ impl TimeWindow {
     }
 
     pub(super) fn good(&self, generation: u32, now: Tick) {
-        self.add(generation, now, false);
+        self.add::<false>(generation, now);
+    }
+
+    /// [`good`](Self::good) now, in one piece with the reading of the clock. When that was.
+    #[inline(never)]
+    pub(super) fn good_now(&self, generation: u32) -> Tick {
+        let now = Tick::now_inline();
+        self.add::<false>(generation, now);
+        now
     }
 
     pub(super) fn bad(&self, generation: u32, now: Tick) -> Option<Counts> {
-        self.add(generation, now, true)?;
+        self.add::<true>(generation, now)?;
         // Somebody else may have failed in the next bucket meanwhile and not have seen this one.
         // So look again which is the last, after a fence: then at least one of the two sees both.
         fence(Ordering::SeqCst);
@@ -200,7 +208,7 @@ impl TimeWindow {
 
     /// Counts a call into the present bucket. `None` if the window is of another generation.
     #[inline]
-    fn add(&self, generation: u32, now: Tick, bad: bool) -> Option<()> {
+    fn add<const BAD: bool>(&self, generation: u32, now: Tick) -> Option<()> {
         loop {
             let epoch = self.epoch_at(generation, now)?;
             let bucket = self.bucket(epoch.turn);
@@ -212,7 +220,7 @@ impl TimeWindow {
             }
             let added = bucket.compare_exchange_weak(
                 word,
-                with_one_more(word, bad),
+                with_one_more(word, BAD),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             );
