@@ -437,14 +437,19 @@ pub(crate) struct ConsumerPause {
 
 #[cfg(feature = "consumer")]
 impl ConsumerPause {
-    pub(crate) fn begin(name: &'static str, why: &str) -> Self {
+    pub(crate) fn begin(
+        name: &'static str,
+        gate: Option<&'static str>,
+        why: &str,
+        last_error: Option<&str>,
+    ) -> Self {
         #[cfg(feature = "tracing")]
-        tracing::warn!(name, why, "consumer paused");
+        tracing::warn!(name, gate, why, last_error, "consumer paused");
         #[cfg(feature = "metrics")]
         let gauge = metrics::gauge!("buttress_consumer_paused", "name" => name);
         #[cfg(feature = "metrics")]
         gauge.increment(1.0);
-        let _ = (name, why);
+        let _ = (name, gate, why, last_error);
         ConsumerPause {
             #[cfg(feature = "metrics")]
             gauge,
@@ -467,6 +472,20 @@ pub(crate) fn consumer_goes_on(name: &'static str) {
     tracing::info!(name, "consumer goes on");
     #[cfg(not(feature = "tracing"))]
     let _ = name;
+}
+
+/// A message failed, and will be tried again: here, or when the broker delivers it again.
+#[cfg(feature = "consumer")]
+pub(crate) fn message_failed(
+    name: &'static str,
+    attempt: u32,
+    again_after: std::time::Duration,
+    reason: &str,
+) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(name, attempt, ?again_after, reason, "message failed, to be tried again");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (name, attempt, again_after, reason);
 }
 
 /// A message was put aside.

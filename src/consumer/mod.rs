@@ -158,11 +158,10 @@
 //! are in the [table](crate#features) of the crate. What is in hand, held, tried again in hand or panicked, and
 //! whether the source is broken, is in no metric: a page of metrics takes it from a [`Monitor`].
 //!
-//! Feature `tracing` tells, at WARN: a pause, each dead letter with its reason, each panic of the handler, the first
-//! error of a source in a row, and each settlement that was not confirmed or came too late; at INFO: that it goes on,
-//! and that the source works again. **Why a message is to be tried again is in no log**, but in
-//! [`last_error`](Status::last_error) until something else goes wrong: log it in the handler where you want to know
-//! each time.
+//! Feature `tracing` tells, at WARN: a pause with its gate and the last error, each dead letter with its reason, each
+//! panic of the handler, the first error of a source in a row, and each settlement that was not confirmed or came
+//! too late; at INFO: that it goes on, and that the source works again; at DEBUG: why a message is to be tried again.
+//! No line says which message it was, for a payload may be anything: what the handler logs does.
 
 mod config;
 mod driver;

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::Settle;
+use crate::sync::lock;
 use crate::telemetry::{
     self, CONSUMER, CONSUMER_ACK, CONSUMER_DEAD_LETTER, CONSUMER_LOST, CONSUMER_RELEASE,
     CONSUMER_RETRY, CONSUMER_UNCONFIRMED, ConsumerPause, Meter,
@@ -189,7 +190,7 @@ impl Shared {
     }
 
     fn seldom(&self) -> MutexGuard<'_, Seldom> {
-        self.seldom.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seldom)
     }
 
     pub(super) fn load(&self, in_hand: usize, running: usize) {
@@ -230,6 +231,11 @@ impl Shared {
         self.meter.count(row);
     }
 
+    /// It will be tried again, here or elsewhere.
+    pub(super) fn failed(&self, attempt: u32, again_after: Duration, reason: &str) {
+        telemetry::message_failed(self.name, attempt, again_after, reason);
+    }
+
     pub(super) fn retried_in_hand(&self) {
         self.retried_in_hand.fetch_add(1, Ordering::Relaxed);
     }
@@ -243,8 +249,10 @@ impl Shared {
         telemetry::handler_panicked(self.name, message);
     }
 
-    pub(super) fn paused(&self, since: Instant, why: &str) {
-        self.set_paused(Some((since, ConsumerPause::begin(self.name, why))));
+    pub(super) fn paused(&self, since: Instant, gate: Option<&'static str>, why: &str) {
+        let last_error = self.seldom().last_error.clone().map(|(_, error)| error);
+        let pause = ConsumerPause::begin(self.name, gate, why, last_error.as_deref());
+        self.set_paused(Some((since, pause)));
     }
 
     pub(super) fn goes_on(&self) {

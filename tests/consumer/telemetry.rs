@@ -232,23 +232,23 @@ mod events {
 
     use super::*;
 
-    /// Level and message of each event.
+    /// Level, message and other fields of each event.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<(Level, String)>>>);
+    struct Heard(Arc<Mutex<Vec<(Level, String, BTreeMap<&'static str, String>)>>>);
 
     impl<S: Subscriber> Layer<S> for Heard {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            struct Message(String);
-            impl Visit for Message {
+            #[derive(Default)]
+            struct Fields(BTreeMap<&'static str, String>);
+            impl Visit for Fields {
                 fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                    if field.name() == "message" {
-                        self.0 = format!("{value:?}");
-                    }
+                    self.0.insert(field.name(), format!("{value:?}"));
                 }
             }
-            let mut message = Message(String::new());
-            event.record(&mut message);
-            self.0.lock().unwrap().push((*event.metadata().level(), message.0));
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            let message = fields.0.remove("message").unwrap_or_default();
+            self.0.lock().unwrap().push((*event.metadata().level(), message, fields.0));
         }
     }
 
@@ -267,10 +267,41 @@ mod events {
         breaker.reset();
         sleep(SECOND).await;
         let heard = heard.0.lock().unwrap().clone();
-        let of = |message: &str| heard.iter().filter(|(_, said)| said == message).count();
+        let of = |message: &str| heard.iter().filter(|(_, said, _)| said == message).count();
         assert_eq!((of("consumer paused"), of("consumer goes on")), (1, 1), "{heard:?}");
         drop(running);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn why_a_message_is_tried_again_is_told_and_what_came_before_a_pause() {
+        let heard = Heard::default();
+        let subscriber = tracing_subscriber::registry().with(heard.clone());
+        let _listening = tracing::subscriber::set_default(subscriber);
+        let (rig, breaker) = (Rig::with(1), breaker());
+        let running = rig.start_gated(consumer(), breaker, |_, before| match before {
+            0 => Act::TRANSIENT,
+            _ => Act::Succeed,
+        });
+        sleep(10 * SECOND).await;
+        breaker.force_open("maintenance", None);
+        sleep(SECOND).await;
+        running.shutdown(SECOND).await;
+        let heard = heard.0.lock().unwrap().clone();
+        let fields = |message: &str| {
+            let mut of = heard.iter().filter(|(_, said, _)| said == message);
+            let (level, _, fields) = of.next().unwrap_or_else(|| panic!("{message}: {heard:?}"));
+            assert!(of.next().is_none(), "{heard:?}");
+            (*level, fields.clone())
+        };
+        let (level, again) = fields("message failed, to be tried again");
+        assert_eq!(level, Level::DEBUG);
+        assert_eq!((&*again["attempt"], &*again["reason"]), ("1", "\"it failed\""));
+        let (level, paused) = fields("consumer paused");
+        assert_eq!(level, Level::WARN);
+        assert_eq!(paused["gate"], format!("{:?}", breaker.name()));
+        assert_eq!(paused["last_error"], again["reason"]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn one_that_ends_in_a_pause_does_not_say_that_it_goes_on() {
         let heard = Heard::default();
@@ -282,9 +313,10 @@ mod events {
         sleep(SECOND).await;
         running.shutdown(SECOND).await;
         let heard = heard.0.lock().unwrap().clone();
-        let of = |message: &str| heard.iter().filter(|(_, said)| said == message).count();
+        let of = |message: &str| heard.iter().filter(|(_, said, _)| said == message).count();
         assert_eq!((of("consumer paused"), of("consumer goes on")), (1, 0), "{heard:?}");
     }
+
     /// On a quiet queue nothing tells that a broker is back, and the next time is worth a warning too.
     #[tokio::test(start_paused = true)]
     async fn each_outage_of_the_broker_is_a_warning_and_no_more_than_one() {
@@ -299,7 +331,7 @@ mod events {
         }
         let heard = heard.0.lock().unwrap().clone();
         let of = |level, message: &str| {
-            heard.iter().filter(|it| **it == (level, message.to_owned())).count()
+            heard.iter().filter(|it| (it.0, &*it.1) == (level, message)).count()
         };
         assert_eq!(of(Level::WARN, "source failed"), 3, "{heard:?}");
         assert_eq!(of(Level::DEBUG, "source failed again"), 3 * 4, "{heard:?}");

@@ -121,7 +121,8 @@ pub fn handler(
     Stack::classified(buttress::classify_fn(verdict::<()>))
         .retry(retry)
         .breaker(breaker)
-        .timeout(Duration::from_millis(100))
+        // Longer than a busy machine may keep a handler waiting.
+        .timeout(Duration::from_millis(250))
         .layer(ServiceErrors)
         .service(service_fn(move |order: message::Order| {
             let dependency = dependency.clone();

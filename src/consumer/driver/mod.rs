@@ -23,6 +23,7 @@ use super::{
     handling::Finished,
     running::Shared,
 };
+use crate::breaker::CircuitBreaker;
 
 mod react;
 
@@ -378,7 +379,10 @@ where
         if consuming && since != self.flow.halted_since {
             self.flow.halted_since = since;
             match since {
-                Some(since) => self.shared.paused(since, self.halt.why()),
+                Some(since) => {
+                    let gate = self.halt.gate().map(CircuitBreaker::name);
+                    self.shared.paused(since, gate, self.halt.why());
+                }
                 None => self.shared.goes_on(),
             }
         }

@@ -139,6 +139,9 @@ where
         if !matches!(decision, Decision::Settle(Settle::Ack)) {
             self.shared.error(String::from(outcome.reason));
         }
+        if let Decision::Settle(Settle::Retry { after }) = decision {
+            self.shared.failed(attempt, after, outcome.reason);
+        }
         self.probed(probe, outcome.handled, &decision, now);
         match decision {
             // There will be no later; it goes back with the others.
