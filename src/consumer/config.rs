@@ -168,7 +168,7 @@ impl<C> ConsumerBuilder<C> {
     }
 
     /// How long to wait before an unreachable broker is asked again, and before an unconfirmed
-    /// settlement is repeated; above zero. An acknowledgement is repeated four times, and then
+    /// settlement is repeated; above zero. An acknowledgement is repeated nine times, and then
     /// [counted](super::Summary::unconfirmed) and let go; a dead letter and a retry until the delivery is lost.
     ///
     /// Default: exponential from 100 ms to 10 s, spread over the upper half.

@@ -129,8 +129,8 @@
 //!   hand are forgotten with the process.
 //! - **A broker that goes away** is asked again, later and later, and work goes on when it is back. What could
 //!   not be settled meanwhile is [counted](Summary::unconfirmed) and logged, not passed over. An acknowledgement is
-//!   said five times in all, with the first delays of [`reconnect_after`](ConsumerBuilder::reconnect_after) between,
-//!   which is a second and a half at most unless the broker takes longer to answer; then the message is let go,
+//!   said ten times in all, with the first delays of [`reconnect_after`](ConsumerBuilder::reconnect_after) between,
+//!   which is half a minute at most unless the broker takes longer to answer; then the message is let go,
 //!   and is handled a second time when the broker delivers it again.
 //!
 //! # Brokers

@@ -102,6 +102,7 @@ async fn an_ack_that_is_never_confirmed_is_reported() {
     sleep(10 * SECOND).await;
     let status = running.status();
     assert_eq!((status.in_hand, status.summary.unconfirmed), (0, 1), "{status:?}");
+    assert_eq!(rig.ledger.not_settled(Said::Unconfirmed), 10);
     assert_eq!(
         status.last_error.unwrap().1,
         "ack: the broker did not confirm it: the answer of the broker was lost"

@@ -57,8 +57,8 @@ async fn every_settlement_is_counted() {
         _ => Act::Succeed,
     });
     sleep(5 * SECOND).await;
-    // 3 is being handled: its ack gets lost on the way, five times.
-    rig.broker.do_not_confirm([Unconfirmed::Unheard; 5]);
+    // 3 is being handled: its ack gets lost on the way, ten times.
+    rig.broker.do_not_confirm([Unconfirmed::Unheard; 10]);
     sleep(6 * SECOND).await;
     running.shutdown(60 * SECOND).await;
     let told = recorded(&snapshotter);
@@ -232,23 +232,25 @@ mod events {
 
     use super::*;
 
+    type Fields = BTreeMap<&'static str, String>;
+
     /// Level, message and other fields of each event.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<(Level, String, BTreeMap<&'static str, String>)>>>);
+    struct Heard(Arc<Mutex<Vec<(Level, String, Fields)>>>);
 
     impl<S: Subscriber> Layer<S> for Heard {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            #[derive(Default)]
-            struct Fields(BTreeMap<&'static str, String>);
-            impl Visit for Fields {
+            struct Read(Fields);
+            impl Visit for Read {
                 fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
                     self.0.insert(field.name(), format!("{value:?}"));
                 }
             }
-            let mut fields = Fields::default();
-            event.record(&mut fields);
-            let message = fields.0.remove("message").unwrap_or_default();
-            self.0.lock().unwrap().push((*event.metadata().level(), message, fields.0));
+            let mut read = Read(Fields::new());
+            event.record(&mut read);
+            let Read(mut fields) = read;
+            let message = fields.remove("message").unwrap_or_default();
+            self.0.lock().unwrap().push((*event.metadata().level(), message, fields));
         }
     }
 

@@ -16,10 +16,18 @@ use crate::{
     verdict::Verdict,
 };
 
-/// How often an acknowledgement that the broker does not confirm is repeated before it is given up
-/// and reported. (A dead letter, and a copy for later, is repeated until the delivery is lost: given
-/// up, it would come back and be handled again.)
-const ACK_FAILURES: u32 = 5;
+/// How often something is said that the broker does not confirm, before it is given up and reported. `None`
+/// is until the delivery is lost: a dead letter, or a copy for later, that is given up would come back
+/// and be handled again.
+const fn patience(settle: &Settle) -> Option<u32> {
+    match settle {
+        // A broker that is started anew has half a minute: what is given up is handled twice.
+        Settle::Ack => Some(10),
+        // At a shutdown, and what nobody hears of comes back by itself.
+        Settle::Release => Some(5),
+        Settle::Retry { .. } | Settle::DeadLetter { .. } => None,
+    }
+}
 
 impl<Src, W, Fut> Driver<Src, W>
 where
@@ -214,11 +222,10 @@ where
             Err(error) => error,
         };
         let failures = failures.saturating_add(1);
-        let harmless = matches!(settle, Settle::Ack | Settle::Release);
         if error.kind() == SettleErrorKind::Lost {
             self.shared.lost(settle.as_str(), &error);
             self.hand.remove(id);
-        } else if harmless && failures >= ACK_FAILURES {
+        } else if patience(&settle).is_some_and(|most| failures >= most) {
             self.shared.unconfirmed(&settle, &error);
             self.hand.remove(id);
         } else {
