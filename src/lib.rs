@@ -112,7 +112,7 @@
 //! | `buttress_retry_attempts_total` | `result`: `retried`, `exhausted`, `budget_denied`, `uncloneable`, `out_of_time`, `not_idempotent`, `retried_above` |
 //! | `buttress_timeouts_total` | |
 //! | `buttress_consumer_messages_total` | `settle`: `ack`, `retry`, `dead_letter`, `release`, `unconfirmed`, `lost` |
-//! | `buttress_consumer_paused` | |
+//! | `buttress_consumer_paused` | (how many consumers of the name are paused) |
 //! | `buttress_fallbacks_total` | `kind`: `value`, `function`, `service`; of a backup that could not be asked, `uncloneable`, `not_idempotent` |
 //!
 //! The calls that a breaker refuses itself are in `buttress_rejections_total`, and not among its calls: there

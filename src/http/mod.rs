@@ -66,9 +66,7 @@
 //! # Many hosts
 //!
 //! One client for many hosts needs a [breaker for each](crate::breaker::keyed): [`authority`] (or
-//! [`reqwest_authority`]) is its key. It is a layer with a classifier of its own: without
-//! [`classify`](crate::breaker::keyed::KeyedCircuitBreakerLayer::classify) it takes every response for a
-//! success, a 503 too. It stands between the retry and the timeout of an attempt, and the
+//! [`reqwest_authority`]) is its key. It stands between the retry and the timeout of an attempt, and the
 //! [standard stack](crate::standard) has no place for it there:
 //!
 //! ```

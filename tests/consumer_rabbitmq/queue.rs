@@ -111,6 +111,17 @@ impl Queue {
         count_on(self.broker, name)
     }
 
+    /// The queue's process does nothing for so long; what it is sent waits.
+    pub fn stand_still(&self, time: Duration) {
+        let (name, time) = (&self.name, time.as_millis());
+        let expression = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{name}\">>)), \
+             P = amqqueue:get_pid(Q), ok = sys:suspend(P), \
+             spawn(fun() -> timer:sleep({time}), sys:resume(P) end), ok"
+        );
+        assert_eq!(BROKER.evaluate(&expression).unwrap(), "ok");
+    }
+
     /// Takes one out of this queue, as somebody would who looks at it.
     pub async fn take(&self, name: &str) -> Option<BasicGetMessage> {
         let options = BasicGetOptions { no_ack: true };

@@ -135,3 +135,29 @@ impl<C: ClientContext> ClientContext for Context<C> {
         self.user.generate_oauth_token(config)
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use rdkafka::consumer::DefaultConsumerContext;
+
+    use super::*;
+
+    /// The queue tells of its first event only. If one that rdkafka served by itself were taken for
+    /// nothing, what is behind it would wait for the next poll that somebody happens to make.
+    #[test]
+    fn whatever_was_served_counts() {
+        let context = Context::new(DefaultConsumerContext);
+        let was_told = |tell: &dyn Fn()| {
+            tell();
+            (context.was_told(), context.was_told())
+        };
+        assert_eq!(was_told(&|| ()), (false, false));
+        let log = || context.log(RDKafkaLogLevel::Debug, "BROKER", "connecting");
+        assert_eq!(was_told(&log), (true, false));
+        assert_eq!(was_told(&|| context.stats_raw(b"{}")), (true, false));
+        let all_down = KafkaError::Global(rdkafka::error::RDKafkaErrorCode::AllBrokersDown);
+        assert_eq!(was_told(&|| context.error(all_down.clone(), "down")), (true, false));
+        let nothing = TopicPartitionList::new();
+        assert_eq!(was_told(&|| context.committed((Ok(()), nothing.clone()))), (true, false));
+    }
+}
