@@ -145,8 +145,8 @@
 //! | is an [`Ack`](Settle::Ack) confirmed? | yes, each, unless you say otherwise | not before the end of the channel | by the next commit of offsets |
 //! | heartbeat of what is held | every third of `ack_wait`, for as long as you like | none: `consumer_timeout` (30 minutes) ends every pause | none needed: the group is served whatever happens |
 //! | giving back | counts as a delivery | counts as a delivery | costs nothing: it was never taken from the log |
-//! | after a kill, delivered again | what was in hand, after `ack_wait`; of a killed *server* also the acknowledgements of its last moments | what was in hand, at once | what was settled since the last commit, or beyond an unsettled message |
-//! | order | per subject, or what you say; one process | per routing key, or header; one active consumer | per key, within a partition |
+//! | after a kill, delivered again | what was in hand, after `ack_wait`; of a killed *server* also what it had been told of in its last moments, seldom all of it | what was in hand, at once | what was settled since the last commit, or beyond an unsettled message |
+//! | order | per subject, or what you say; one process, while its connection stands | per routing key, or header; one active consumer | per key, within a partition |
 //! | what it cannot do | tell a consumer that its delivery passed to another; order across processes | confirm acknowledgements; hold for longer than `consumer_timeout`, at which all that is in hand comes again and has spent a delivery: an outage of so many times half an hour makes dead letters of good messages, so raise it | count deliveries, so a message that kills the process comes for ever; delay; give back one message |
 //!
 //! Amazon SQS would fit (a receipt, a receive count, a visibility timeout to extend) and is not here: its
