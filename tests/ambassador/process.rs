@@ -140,7 +140,7 @@ impl Ambassador {
     }
 
     pub(crate) fn terminate(&self) {
-        let sent = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.id())).status();
         assert!(sent.unwrap().success());
     }
 

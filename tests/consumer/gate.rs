@@ -39,6 +39,29 @@ fn switched(switch: &Switch) -> impl Fn(u64, usize) -> Act + Send + Sync + 'stat
     move |_, _| switch.act()
 }
 
+/// What the guide says of few messages: one each second, and a minute's outage.
+#[tokio::test(start_paused = true)]
+async fn where_messages_are_few_a_row_of_failures_keeps_them_from_the_dead_letters() {
+    let dead = async |gate: CircuitBreaker| {
+        let (rig, switch) = (Rig::with(0), Switch::default());
+        let running = rig.start_gated(consumer(), gate, switched(&switch));
+        for id in 0..60 {
+            rig.publish(id, "a");
+            sleep(SECOND).await;
+        }
+        switch.turn_on();
+        sleep(60 * SECOND).await;
+        assert_eq!(rig.broker.left(), 0);
+        let summary = rig.finish(running).await;
+        assert_eq!(summary.acked + summary.dead_lettered, 60, "{summary:?}");
+        summary.dead_lettered
+    };
+    let shares = CircuitBreaker::builder("few").open_for(10 * SECOND);
+    let row = shares.clone().consecutive_failures(3);
+    assert_eq!(dead(row.build().unwrap()).await, 0, "no greater than the deliveries of a message");
+    assert!(dead(shares.build().unwrap()).await > 0, "the window wants to see more than there is");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_stops_the_pulling_and_holds_what_is_in_hand() {
     let rig = Rig::new(Options {

@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    process::Command,
     sync::{Mutex, atomic::Ordering},
     time::Duration,
 };
@@ -154,10 +153,9 @@ impl Nats {
     }
 
     /// Stops its process, or lets it go on: `STOP`, `CONT`.
-    pub(crate) fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.server.as_ref().expect("somebody else's").lock().unwrap().id().unwrap();
-        let kill = Command::new("kill").args(["-s", signal, &id.to_string()]).status().unwrap();
-        assert!(kill.success());
+        crate::consumer_support::signal::signal(&id.to_string(), name);
     }
 
     pub(crate) fn restart(&self) {

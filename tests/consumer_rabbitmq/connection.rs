@@ -1,7 +1,7 @@
 //! Connections that come, go and do not come.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     time::Duration,
 };
 
@@ -132,14 +132,18 @@ async fn a_broker_that_is_not_there_is_an_error_each_time() {
     assert!(std::future::poll_fn(|cx| source.poll_next(cx, 1)).await.is_none());
 }
 
+/// A source whose broker is there, and which does not wait long.
+fn impatient(broker: SocketAddr) -> Source {
+    Source::builder(format!("amqp://{broker}"), "orders", DeadLetters::by_broker())
+        .timeout(Duration::from_millis(200))
+        .build()
+        .unwrap()
+}
+
 #[tokio::test]
 async fn a_broker_that_says_nothing_is_an_error_in_time() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let uri = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
-    let mut source = Source::builder(uri, "orders", DeadLetters::by_broker())
-        .timeout(Duration::from_millis(200))
-        .build()
-        .unwrap();
+    let mut source = impatient(listener.local_addr().unwrap());
     for _ in 0..3 {
         let begin = Instant::now();
         let error = polled(&mut source).await.unwrap_err();
@@ -152,11 +156,7 @@ async fn a_broker_that_says_nothing_is_an_error_in_time() {
 #[tokio::test]
 async fn a_connection_that_is_never_answered_is_given_up() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let uri = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
-    let mut source = Source::builder(uri, "orders", DeadLetters::by_broker())
-        .timeout(Duration::from_millis(200))
-        .build()
-        .unwrap();
+    let mut source = impatient(listener.local_addr().unwrap());
     for _ in 0..3 {
         let (error, accepted) = tokio::join!(polled(&mut source), listener.accept());
         assert!(matches!(error, Err(Error::NoAnswer(_))), "{error:?}");

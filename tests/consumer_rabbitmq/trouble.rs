@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    process::Command,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -25,7 +24,7 @@ use tokio::{
 use tower::service_fn;
 
 use super::queue::{Queue, eventually, next, polled, retry};
-use crate::broker::Broker;
+use crate::{broker::Broker, consumer_support::signal::signal};
 
 static BROKER: LazyLock<Broker> = LazyLock::new(|| Broker::start().unwrap());
 
@@ -156,17 +155,13 @@ struct Stopped(String);
 impl Stopped {
     fn stop(broker: &Broker) -> Self {
         let pid = broker.evaluate("list_to_integer(os:getpid())").unwrap();
-        signal("-STOP", &pid);
+        signal(&pid, "STOP");
         Stopped(pid)
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        signal("-CONT", &self.0);
+        signal(&self.0, "CONT");
     }
-}
-
-fn signal(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
 }

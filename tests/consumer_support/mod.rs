@@ -9,3 +9,4 @@ pub mod memory;
 pub mod message;
 pub mod process;
 pub mod scenario;
+pub mod signal;

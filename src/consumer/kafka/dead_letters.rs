@@ -9,6 +9,7 @@ use rdkafka::{
 };
 
 use super::Message;
+use crate::consumer::settle::beginning;
 
 /// How long a dead letter waits for a place in the producer's queue, if that is full.
 const FOR_A_PLACE: Duration = Duration::from_secs(10);
@@ -86,7 +87,7 @@ fn headers(message: &Message, reason: &str) -> OwnedHeaders {
     let offset = message.offset().to_string();
     let timestamp = message.timestamp().map(|timestamp| timestamp.to_string());
     for (key, value) in [
-        ("buttress-reason", Some(beginning(reason))),
+        ("buttress-reason", Some(beginning(reason, LONGEST_REASON))),
         ("buttress-topic", Some(message.topic())),
         ("buttress-partition", Some(&partition)),
         ("buttress-offset", Some(&offset)),
@@ -97,15 +98,6 @@ fn headers(message: &Message, reason: &str) -> OwnedHeaders {
         }
     }
     headers
-}
-
-/// As much of it as is kept, in whole characters.
-fn beginning(reason: &str) -> &str {
-    let mut end = reason.len().min(LONGEST_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
 }
 
 struct Copy {

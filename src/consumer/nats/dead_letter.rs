@@ -7,6 +7,7 @@ use super::{
     link::Link,
     message::{Place, named},
 };
+use crate::consumer::settle::beginning;
 
 /// The longest reason that is kept, in bytes. Errors may quote whole answers, and headers count
 /// towards the largest message that the server takes.
@@ -41,11 +42,7 @@ pub(super) fn headers(message: &Message, link: &Link, reason: &str) -> HeaderMap
 
 /// A header's value is one line, and bounded.
 fn one_line(text: &str) -> String {
-    let mut end = text.len().min(REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].replace(['\r', '\n'], " ")
+    beginning(text, REASON).replace(['\r', '\n'], " ")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::os::windows::io::AsSocket as _;
 use std::{
     io,
     net::{Shutdown, TcpStream},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use lapin::{
@@ -21,6 +21,8 @@ use lapin::{
     tcp::OwnedTLSConfig,
     uri::{AMQPScheme, AMQPUri},
 };
+
+use crate::sync::lock;
 
 /// Connects to the broker at this URI.
 ///
@@ -51,7 +53,7 @@ pub(super) async fn connect(uri: AMQPUri) -> Result<Connection> {
     // Asked for again if it breaks: but a connection that is lost does not come back by itself.
     let stream = Mutex::new(Some(stream));
     let dial = async move |_, _| {
-        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stream = lock(&stream).take();
         Ok(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?)
     };
     let properties = ConnectionProperties::default();

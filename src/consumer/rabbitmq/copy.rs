@@ -6,6 +6,7 @@ use lapin::{
 };
 
 use super::Message;
+use crate::consumer::settle::beginning;
 
 /// Tells copies apart: two with the same value are one copy, stored twice.
 pub(super) const COPY: &str = "x-buttress-copy";
@@ -59,15 +60,6 @@ pub(super) fn dead_letter(
         headers.insert(DELIVERIES.into(), AMQPValue::LongLongInt(deliveries.into()));
     }
     properties(message, headers)
-}
-
-/// As much of it as fits, in whole characters.
-fn beginning(text: &str, longest: usize) -> &str {
-    let mut end = text.len().min(longest);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 fn text(value: &str) -> AMQPValue {
